@@ -1,0 +1,27 @@
+"""One error style: what was expected, what came, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["InputError", "expect", "listed"]
+
+
+class InputError(ValueError):
+    """Input that cannot be used, described in one line: ``expected ..., got ..., in ...; do ...``."""
+
+    def __init__(self, expected: str, got: str, where: str, do: str) -> None:
+        super().__init__(f"expected {expected}, got {got}, in {where}; do {do}")
+
+
+def expect(holds: bool, expected: str, got: object, where: str, do: str) -> None:
+    """Raise `InputError` unless ``holds``."""
+    if not holds:
+        raise InputError(expected, str(got), where, do)
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """Join the first few names for an error: ``'a', 'b' and 7 more``."""
+    every = [repr(str(name)) for name in names]
+    shown = ", ".join(every[:most])
+    return shown if len(every) <= most else f"{shown} and {len(every) - most} more"

@@ -1,0 +1,17 @@
+"""Names of dimensions: the only place where they are written."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CHAIN", "COVARIATE", "DRAW", "ITERATION", "SAMPLE", "SNP", "SNP_OTHER", "START", "TISSUE"]
+
+SAMPLE: Final = "sample"
+SNP: Final = "snp"
+SNP_OTHER: Final = "snp_other"
+TISSUE: Final = "tissue"
+COVARIATE: Final = "covariate"
+ITERATION: Final = "iteration"
+START: Final = "start"
+CHAIN: Final = "chain"
+DRAW: Final = "draw"

@@ -1,0 +1,92 @@
+"""Posterior of I(t) and beta(t) at given parameters: moments, local false sign rates and exact draws.
+
+In whitened coordinates, with a_t = V_t'gamma,
+
+    V_t'gamma(t) | I(t)=1, y_t ~ N( (sigma2 a + eta d b)/(sigma2 + eta d), eta sigma2/(sigma2 + eta d) )
+
+independently over coordinates; beta(t) = L gamma(t), and beta(t) = 0 where I(t) = 0. Equations (5) and (11).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, ndtr
+
+from ebmodel.likelihood import log_bayes_factor, rotate
+from ebmodel.model import Array, Params
+from ebmodel.statistics import Statistics, Whitening
+
+__all__ = ["Posterior", "draw", "posterior"]
+
+
+class Posterior(NamedTuple):
+    """What the data say of I(t) and beta(t) at fixed parameters."""
+
+    probability: Array
+    """(tissue,) P(I(t)=1 | Y)."""
+    log_bayes_factor: Array
+    """(tissue,) log K_t, H0 over H1."""
+    slab_mean: Array
+    """(tissue, snp) E(beta(t) | Y, I(t)=1)."""
+    slab_sd: Array
+    """(tissue, snp) marginal sd of beta(t) given Y and I(t)=1."""
+
+    @property
+    def mean(self) -> Array:
+        """E(beta(t) | Y) = h E(beta(t) | Y, I(t)=1), shape (tissue, snp). Equations (5), (11)."""
+        return self.probability[:, None] * self.slab_mean
+
+    @property
+    def sd(self) -> Array:
+        """Marginal sd of beta(t) | Y, shape (tissue, snp): var = h (s^2 + mu^2) - h^2 mu^2."""
+        h = self.probability[:, None]
+        return np.sqrt(h * (self.slab_sd**2 + (1.0 - h) * self.slab_mean**2))
+
+    @property
+    def lfsr(self) -> Array:
+        """Local false sign rate min{P(beta_j(t) <= 0 | Y), P(beta_j(t) >= 0 | Y)}, shape (tissue, snp)."""
+        h = self.probability[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.abs(self.slab_mean) / self.slab_sd
+        wrong_sign = np.where(self.slab_mean == 0.0, np.where(self.slab_sd > 0.0, 0.5, 1.0), ndtr(-z))
+        return (1.0 - h) + h * wrong_sign  # the spike counts as either sign
+
+
+def posterior(stats: Statistics, whitening: Whitening, params: Params) -> Posterior:
+    """Posterior of every tissue at ``params``."""
+    beta, eta, sigma2 = np.asarray(params.beta), params.eta, params.sigma2
+    gamma = whitening.whiten(beta)
+    log_K = log_bayes_factor(stats, gamma, eta, sigma2)
+    with np.errstate(divide="ignore"):
+        h = expit(np.log(params.tau1) - np.log(params.tau0) - log_K)  # 1/(1 + O_t), equation (7)
+    a, d = rotate(stats, gamma)[stats.pattern], stats.d[stats.pattern]
+    shift = eta * d * (stats.b - a) / (sigma2 + eta * d)  # posterior mean of V'(gamma(t) - gamma)
+    axes = whitening.L @ stats.V  # (pattern, snp, rank)
+    slab_mean = beta + np.einsum("tjr,tr->tj", axes[stats.pattern], shift)
+    variance = np.einsum("kjr,kr->kj", axes**2, eta * sigma2 / (sigma2 + eta * stats.d))
+    variance += eta * np.sum(whitening.null**2, axis=1)  # directions that no sample sees keep the prior's
+    return Posterior(h, log_K, slab_mean, np.sqrt(variance)[stats.pattern])
+
+
+def draw(
+    stats: Statistics,
+    whitening: Whitening,
+    params: Params,
+    size: tuple[int, ...],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.bool_], Array]:
+    """Exact independent draws of I (*size, tissue) and beta(t) (*size, tissue, snp) given Y and ``params``."""
+    result, eta, sigma2 = posterior(stats, whitening, params), params.eta, params.sigma2
+    m, r = stats.b.shape
+    active = rng.random((*size, m)) < result.probability
+    effects = np.empty((*size, m, len(whitening.L)))
+    for t, k in enumerate(stats.pattern):
+        root = (whitening.L @ stats.V[k]) * np.sqrt(eta * sigma2 / (sigma2 + eta * stats.d[k]))
+        noise = rng.standard_normal((*size, r)) @ root.T
+        if whitening.null.shape[1]:
+            noise += np.sqrt(eta) * rng.standard_normal((*size, whitening.null.shape[1])) @ whitening.null.T
+        effects[..., t, :] = np.where(active[..., t, None], result.slab_mean[t] + noise, 0.0)
+    return active, effects

@@ -1,0 +1,285 @@
+"""The fit as people use it: one labelled xarray Dataset behind named properties, files, draws and predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ebmodel.data import Data, design_like, genotypes_like
+from ebmodel.errors import InputError, expect
+from ebmodel.files import writing
+from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_OTHER, START, TISSUE
+from ebmodel.model import Array, Params
+from ebmodel.posterior import draw, posterior
+from ebmodel.statistics import Compressed, Statistics, Whitening, compress, whiten
+
+__all__ = ["Fit", "Search", "assemble", "open_fit"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the parameters were found: what the optimiser did and why it stopped."""
+
+    loglik: float
+    trace: Array
+    """(iteration,) log p(Y) after every step of the winning start."""
+    starts: Array
+    """(start,) log p(Y) that each start ended at."""
+    converged: bool
+    status: str
+
+
+class Fit:
+    """A fitted model, or the posterior at known parameters: everything is in ``dataset``, with names kept.
+
+    Parameters
+    ----------
+    dataset
+        As written by `assemble`.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self.dataset = dataset
+
+    @property
+    def params(self) -> Params:
+        """theta: ``tau1``, ``beta`` (snp), ``eta``, ``sigma2`` and the slab's shape."""
+        ds = self.dataset
+        return Params(
+            tau1=float(ds["tau1"]),
+            beta=ds["beta"],
+            eta=float(ds["eta"]),
+            sigma2=float(ds["sigma2"]),
+            slab=_stored_slab(ds),
+        )
+
+    @property
+    def loglik(self) -> float:
+        """log p(Y) at ``params``, constants included."""
+        return float(self.dataset["loglik"])
+
+    @property
+    def posterior_probability(self) -> xr.DataArray:
+        """P(I(t)=1 | Y), (tissue)."""
+        return self.dataset["posterior_probability"]
+
+    @property
+    def log_bayes_factor(self) -> xr.DataArray:
+        """log K_t, H0 over H1 (6): negative favours an effect, (tissue)."""
+        return self.dataset["log_bayes_factor"]
+
+    @property
+    def effects(self) -> xr.DataArray:
+        """E(beta(t) | Y), equations (5) and (11), (tissue, snp)."""
+        return self.dataset["effects"]
+
+    @property
+    def effects_sd(self) -> xr.DataArray:
+        """Marginal posterior sd of beta(t), (tissue, snp); the parameters' own uncertainty is not in it."""
+        return self.dataset["effects_sd"]
+
+    @property
+    def lfsr(self) -> xr.DataArray:
+        """Local false sign rate of every effect, (tissue, snp)."""
+        return self.dataset["lfsr"]
+
+    @property
+    def ols(self) -> xr.DataArray:
+        """Least squares in each tissue alone, equations (2) and (10), (tissue, snp); NaN where n_t < p."""
+        return self.dataset["ols"]
+
+    @property
+    def trace(self) -> xr.DataArray:
+        """log p(Y) after every step of the winning start, (iteration)."""
+        return self.dataset["trace"]
+
+    @property
+    def converged(self) -> bool:
+        """Whether the winning start's gain fell below ``tol`` within ``max_iter`` steps."""
+        return bool(self.dataset["converged"])
+
+    @property
+    def status(self) -> str:
+        """Why the fit stopped, and which boundary it lies on if any."""
+        return str(self.dataset.attrs["status"])
+
+    def predict(self, X_new: Any, covariates: Any = None) -> xr.DataArray:
+        """Expected expression of new samples: X_new E(beta(t) | Y), and the covariates' part if the fit had any.
+
+        Parameters
+        ----------
+        X_new : (sample, snp)
+            Genotypes; matched by SNP name where it has names.
+        covariates : (sample, covariate), optional
+            Needed if the fit had covariates other than an intercept; text columns as in the fit.
+
+        Returns
+        -------
+        DataArray (sample, tissue)
+            In the units of Y; NaN for a tissue with covariates and no data, whose level is unknown.
+
+        Raises
+        ------
+        InputError
+            If SNPs or covariates of the fit are missing.
+        """
+        ds, effects = self.dataset, self.effects
+        X, samples = genotypes_like(effects[SNP].to_numpy(), X_new)
+        names = ds[COVARIATE].to_numpy() if COVARIATE in ds.dims else np.array([])
+        expected = X @ effects.to_numpy().T
+        if len(names):
+            expected = expected + design_like(names, covariates, len(X)) @ ds["covariate_effects"].to_numpy().T
+        return xr.DataArray(
+            expected, dims=(SAMPLE, TISSUE), coords={SAMPLE: samples, TISSUE: effects[TISSUE]}, name="prediction"
+        )
+
+    def to_datatree(self, draws: int = 500, chains: int = 4, seed: int = 0) -> xr.DataTree:
+        """Draws from the exact posterior of I(t) and beta(t) at ``params``, laid out as ArviZ expects.
+
+        Parameters
+        ----------
+        draws, chains
+            Independent draws per chain, and chains.
+        seed
+            Of the random numbers.
+
+        Returns
+        -------
+        DataTree
+            ``posterior`` holds ``active`` (chain, draw, tissue) and ``effects`` (chain, draw, tissue, snp);
+            ``observed_data`` Y; ``constant_data`` X and the covariates; ``fit`` the rest of ``dataset``.
+        """
+        ds = self.dataset
+        stats, whitening, _ = self._statistics()
+        rng = np.random.default_rng(seed)
+        active, effects = draw(stats, whitening, self.params, (chains, draws), rng)
+        coords = {CHAIN: np.arange(chains), DRAW: np.arange(draws), TISSUE: ds[TISSUE], SNP: ds[SNP]}
+        variables = {
+            "active": ((CHAIN, DRAW, TISSUE), active),
+            "effects": ((CHAIN, DRAW, TISSUE, SNP), effects),
+        }
+        drawn = xr.Dataset(variables, coords, attrs={"seed": seed, "conditional_on": "the fit's params"})
+        constant = [name for name in ("X", "covariates") if name in ds]
+        groups = {
+            "posterior": drawn,
+            "observed_data": ds[["Y"]],
+            "constant_data": ds[constant],
+            "fit": ds.drop_vars(["Y", *constant]),
+        }
+        return xr.DataTree.from_dict(groups)
+
+    def to_netcdf(self, path: str | Path) -> None:
+        """Write to a NetCDF file; `open_fit` reads it back."""
+        with writing(path) as temporary:
+            self.dataset.to_netcdf(temporary, engine="h5netcdf")
+
+    def to_zarr(self, path: str | Path) -> None:
+        """Write to a Zarr store; `open_fit` reads it back."""
+        with writing(path) as temporary:
+            self.dataset.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
+
+    def __repr__(self) -> str:
+        theta, shape = self.params, self.dataset.sizes
+        return (
+            f"<ebmodel.Fit: {shape[TISSUE]} tissues, {shape[SNP]} SNPs, {shape[SAMPLE]} samples; "
+            f"tau1 {theta.tau1:.3g}, eta {theta.eta:.3g}, sigma2 {theta.sigma2:.3g}, "
+            f"loglik {self.loglik:.3f}; {self.status}>"
+        )
+
+    def _statistics(self) -> tuple[Statistics, Whitening, Compressed]:
+        """Statistics from the stored data: the draws need the posterior's whole covariance."""
+        ds = self.dataset
+        C = ds["covariates"].to_numpy() if "covariates" in ds else np.empty((ds.sizes[SAMPLE], 0))
+        names = [ds[dim].to_numpy() for dim in (SAMPLE, SNP, TISSUE)]
+        data = Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, *names, np.arange(C.shape[1]))
+        compressed = compress(data)
+        return *whiten(compressed, _stored_slab(ds)), compressed
+
+
+def open_fit(path: str | Path) -> Fit:
+    """Read a fit that `Fit.to_netcdf` or `Fit.to_zarr` wrote.
+
+    Raises
+    ------
+    InputError
+        If the path is missing or holds something else.
+    """
+    path = Path(path)
+    expect(path.exists(), "a fit written by ebmodel", "no such file", str(path), "check the path")
+    try:
+        if path.is_dir():
+            dataset = xr.open_zarr(path, consolidated=False).load()
+        else:
+            with xr.open_dataset(path, engine="h5netcdf") as source:
+                dataset = source.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError("a fit written by ebmodel", f"{error}".split("\n")[0], str(path), "fit again") from error
+    expect("posterior_probability" in dataset, "a fit written by ebmodel", "another file", str(path), "check the path")
+    return Fit(dataset)
+
+
+def assemble(data: Data, compressed: Compressed, params: Params, search: Search) -> Fit:
+    """Everything a `Fit` holds, computed at ``params``."""
+    stats, whitening = whiten(compressed, params.slab)
+    result = posterior(stats, whitening, params)
+    by_effect = (TISSUE, SNP)
+    variables: dict[str, Any] = {
+        "tau1": params.tau1,
+        "beta": (SNP, np.asarray(params.beta)),
+        "eta": params.eta,
+        "sigma2": params.sigma2,
+        "alpha": params.alpha,
+        "loglik": search.loglik,
+        "posterior_probability": (TISSUE, result.probability),
+        "log_bayes_factor": (TISSUE, result.log_bayes_factor),
+        "effects": (by_effect, result.mean),
+        "effects_sd": (by_effect, result.sd),
+        "lfsr": (by_effect, result.lfsr),
+        "ols": (by_effect, _ols(compressed, data)),
+        "n": (TISSUE, data.observed.sum(axis=0)),
+        "dof": (TISSUE, compressed.n.astype(int)),
+        "trace": (ITERATION, search.trace),
+        "start_loglik": (START, search.starts),
+        "converged": search.converged,
+        "X": ((SAMPLE, SNP), data.X),
+        "Y": ((SAMPLE, TISSUE), data.Y),
+    }
+    coords: dict[str, Any] = {SAMPLE: data.samples, SNP: data.snps, TISSUE: data.tissues}
+    if data.C.shape[1]:
+        coords[COVARIATE] = data.covariates
+        variables["covariates"] = ((SAMPLE, COVARIATE), data.C)
+        variables["covariate_effects"] = ((TISSUE, COVARIATE), _covariate_effects(data, result.mean))
+    slab = params.slab
+    if np.ndim(slab) == 2:
+        variables["slab_matrix"] = ((SNP, SNP_OTHER), np.asarray(slab))
+    attrs = {"slab": "matrix" if np.ndim(slab) == 2 else slab, "status": search.status}
+    return Fit(xr.Dataset(variables, coords, attrs))
+
+
+def _stored_slab(dataset: xr.Dataset) -> Any:
+    return dataset["slab_matrix"].to_numpy() if "slab_matrix" in dataset else dataset.attrs["slab"]
+
+
+def _ols(compressed: Compressed, data: Data) -> Array:
+    """betahat_obs(t) (10), (tissue, snp), of least norm where SNPs are collinear; NaN where n_t < p."""
+    U, s, R, c = compressed.U, compressed.s, compressed.R, compressed.c
+    ols = np.full((len(c), len(U)), np.nan)
+    for k, rank in enumerate(compressed.rank):
+        if rank == len(s):  # otherwise tissue t cannot tell every direction that X has
+            members = compressed.pattern == k
+            ols[members] = np.linalg.lstsq(R[k], c[members].T)[0].T / s @ U.T
+    ols[data.observed.sum(axis=0) < len(U)] = np.nan
+    return ols
+
+
+def _covariate_effects(data: Data, effects: Array) -> Array:
+    """E of the covariates' effects given Y under their flat prior: C_t^+ (y_t - X_t E beta(t)), (tissue, covariate)."""
+    result = np.full((data.Y.shape[1], data.C.shape[1]), np.nan)
+    for t, rows in enumerate(data.observed.T):
+        if rows.any():
+            result[t] = np.linalg.lstsq(data.C[rows], data.Y[rows, t] - data.X[rows] @ effects[t])[0]
+    return result

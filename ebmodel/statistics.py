@@ -1,0 +1,181 @@
+"""Whitened sufficient statistics: everything above this floor sees these and never n.
+
+Write Sigma0 = S S' for the slab's shape and take the singular value decomposition of X S. With r the rank of X,
+
+    beta(t) = L gamma(t) + null part,      L = S W_r  (p x r),      X L = U D
+
+so that gamma(t) | I(t)=1 ~ N(gamma, eta I_r). For the paper's slab X L = Q has orthonormal columns and gamma = R beta
+is the whitened coordinate of the paper's model. Let A_t hold the rows of X L observed in tissue t (after projecting out
+that tissue's covariates) and
+
+    A_t'A_t = V_t diag(d_t) V_t',     b_t = V_t'A_t'y_t / d_t  (0 where d_t = 0),     rss_t = |y_t|^2 - sum d_t b_t^2
+
+Then (V_t, d_t, b_t, rss_t, |y_t|^2, n_t) are sufficient. Tissues observed in the same samples share V_t and d_t: they
+make one *pattern*. Complete data are one pattern, with V = I and d = D^2 (d = 1 for the paper's slab).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebmodel.data import NEGLIGIBLE, Data, project_out
+from ebmodel.errors import InputError, expect, listed
+from ebmodel.model import Array, Slab, slab_power
+
+__all__ = ["Compressed", "Statistics", "Whitening", "compress", "slab_factor", "whiten"]
+
+
+class Statistics(NamedTuple):
+    """Sufficient statistics of a data set under one slab shape (see the module's text)."""
+
+    pattern: NDArray[np.int64]
+    """(tissue,) which pattern of observed samples a tissue has."""
+    V: Array
+    """(pattern, rank, rank) eigenvectors of A_t'A_t, in columns."""
+    d: Array
+    """(pattern, rank) eigenvalues of A_t'A_t, >= 0."""
+    b: Array
+    """(tissue, rank) least-squares coordinates V_t'A_t'y_t / d_t."""
+    n: Array
+    """(tissue,) degrees of freedom: observed samples less the rank of the covariates."""
+    yy: Array
+    """(tissue,) |y_t|^2."""
+    rss: Array
+    """(tissue,) residual sum of squares of tissue t's own least-squares fit."""
+
+
+class Whitening(NamedTuple):
+    """The linear map between effects and whitened coordinates: beta = L gamma, X L = U D."""
+
+    L: Array
+    """(snp, rank)."""
+    null: Array
+    """(snp, k) factor of the slab's covariance in directions that X does not see."""
+    to_gamma: Array
+    """(rank, snp): gamma = (X L)^+ X beta."""
+
+    def whiten(self, beta: Array) -> Array:
+        """gamma such that X L gamma = X beta, shape (rank,)."""
+        return self.to_gamma @ beta
+
+    def unwhiten(self, gamma: Array) -> Array:
+        """beta = L gamma, shape (..., snp)."""
+        return gamma @ self.L.T
+
+
+class Compressed(NamedTuple):
+    """Data reduced to r x r pieces in the singular basis of X = P diag(s) U'; n is gone, the slab has not come yet."""
+
+    U: Array
+    """(snp, rank) right singular vectors of X, covariates projected out over all samples."""
+    s: Array
+    """(rank,) singular values of X."""
+    pattern: NDArray[np.int64]
+    """(tissue,) which pattern of observed samples a tissue has."""
+    R: Array
+    """(pattern, rank, rank): R_k'R_k = P_k'P_k, with P_k the pattern's rows of P, its covariates projected out."""
+    c: Array
+    """(tissue, rank): R_k'c_t = P_k'y_t."""
+    rank: NDArray[np.int64]
+    """(pattern,) rank of R_k."""
+    n: Array
+    yy: Array
+    rss: Array
+
+
+def compress(data: Data) -> Compressed:
+    """Reduce validated data once: one singular value decomposition of X, and one for each pattern of missingness.
+
+    Raises
+    ------
+    InputError
+        If a SNP is a combination of the covariates, or no tissue has more samples than covariates.
+    """
+    (X,), _ = project_out(data.C, data.X)
+    gone = np.linalg.norm(X, axis=0) <= NEGLIGIBLE * np.linalg.norm(data.X, axis=0)
+    got = f"{listed(data.snps[gone])}, a combination of them"
+    expect(not gone.any(), "SNPs that vary beside the covariates", got, "genotypes", "leave the SNP out")
+    P, s, Ut = np.linalg.svd(X, full_matrices=False)
+    r = _rank(s, X.shape)
+    P, s, U = P[:, :r], s[:r], Ut[:r].T
+
+    masks, pattern = np.unique(data.observed.T, axis=0, return_inverse=True)
+    m, k = len(data.tissues), len(masks)
+    R, c, rank = np.zeros((k, r, r)), np.zeros((m, r)), np.zeros(k, dtype=np.int64)
+    n, yy, rss = np.zeros(m), np.zeros(m), np.zeros(m)
+    for i, rows in enumerate(masks):
+        members = np.flatnonzero(pattern == i)
+        (P_i, y), dof = project_out(data.C[rows], P[rows], data.Y[np.ix_(rows, members)])
+        n[members] = dof
+        if dof == 0:
+            continue
+        Q, sv, Vt = np.linalg.svd(P_i, full_matrices=False)
+        rank[i] = q = min(_rank(sv, P_i.shape, scale=1.0), dof)
+        R[i, :q] = sv[:q, None] * Vt[:q]
+        c[members, :q] = y.T @ Q[:, :q]
+        yy[members] = np.sum(y**2, axis=0)
+        rss[members] = np.sum((y - Q[:, :q] @ c[members, :q].T) ** 2, axis=0) if dof > q else 0.0
+    if not n.any():
+        got = f"at most {data.observed.sum(axis=0).max()} for {len(data.covariates)} covariates"
+        raise InputError("a tissue with more samples than covariates", got, "expression", "use fewer covariates")
+    return Compressed(U, s, pattern.astype(np.int64), R, c, rank, n, yy, rss)
+
+
+def whiten(compressed: Compressed, slab: Slab) -> tuple[Statistics, Whitening]:
+    """Bring in the slab's shape: statistics in the coordinates where its covariance is eta I.
+
+    Raises
+    ------
+    InputError
+        If a matrix ``slab`` is not (snp, snp), symmetric and positive definite.
+    """
+    U, s = compressed.U, compressed.s
+    S = _factor(U, s, slab)
+    left, D, Wt = np.linalg.svd((s[:, None] * U.T) @ S, full_matrices=True)  # X S = P (diag(s) U'S)
+    r = len(s)
+    T = left * D[:r]  # X L = P T
+    L, null = S @ Wt[:r].T, S @ Wt[r:].T
+    to_gamma = (left / D[:r]).T @ (s[:, None] * U.T)
+
+    V, d = np.zeros_like(compressed.R), np.zeros(compressed.R.shape[:2])
+    b = np.zeros_like(compressed.c)
+    for i, (R, q) in enumerate(zip(compressed.R, compressed.rank, strict=True)):
+        rotate, sv, Vt = np.linalg.svd(R @ T)  # A_t = X_t L has A_t'A_t = (R T)'(R T)
+        V[i], d[i, :q] = Vt.T, sv[:q] ** 2
+        members = compressed.pattern == i
+        b[members, :q] = (compressed.c[members] @ rotate[:, :q]) / sv[:q]
+    stats = Statistics(compressed.pattern, V, d, b, compressed.n, compressed.yy, compressed.rss)
+    return stats, Whitening(np.ascontiguousarray(L), np.ascontiguousarray(null), to_gamma)
+
+
+def slab_factor(X: Array, slab: Slab) -> Array:
+    """S with Sigma0 = S S', shape (snp, k), for genotypes X (sample, snp)."""
+    _, s, Ut = np.linalg.svd(X, full_matrices=False)
+    r = _rank(s, X.shape)
+    return _factor(Ut[:r].T, s[:r], slab)
+
+
+def _factor(U: Array, s: Array, slab: Slab) -> Array:
+    """S with Sigma0 = S S': the one place where the slab's shape enters."""
+    p = len(U)
+    if np.ndim(slab) == 2:
+        Sigma0 = np.asarray(slab, dtype=float)
+        fits = Sigma0.shape == (p, p) and np.allclose(Sigma0, Sigma0.T)
+        expect(fits, f"a symmetric {p} x {p} matrix", f"shape {Sigma0.shape}", "slab", "give Sigma0 for all SNPs")
+        value, vector = np.linalg.eigh(Sigma0)
+        definite = bool(value[0] > p * np.finfo(float).eps * value[-1])
+        expect(definite, "a positive definite matrix", f"eigenvalue {value[0]:.3g}", "slab", "add a small diagonal")
+        return vector * np.sqrt(value)
+    alpha = slab_power(slab)
+    if alpha == 0.0:
+        return np.eye(p)
+    scale = 1.0 if slab == "g" else float(np.mean(s**2))
+    return U * (s**2 / scale) ** (-alpha / 2)  # (X'X/scale)^(-alpha/2) on X's row space
+
+
+def _rank(singular_values: Array, shape: tuple[int, ...], scale: float | None = None) -> int:
+    largest = singular_values.max(initial=0.0) if scale is None else scale
+    return int(np.sum(singular_values > largest * max(shape) * np.finfo(float).eps))

@@ -32,18 +32,18 @@ __all__ = [
 
 
 def slab_shape(X: Array, params: Params, C: Array | None = None) -> Array:
-    """Sigma0 (p, p): (X'X)^-alpha on X's row space, over ALL n rows, or the matrix that was given."""
+    """Sigma0 (p, p): (X'X/s)^-alpha on X's row space, over ALL n rows, or the matrix that was given."""
     if np.ndim(params.slab) == 2:
-        return np.asarray(params.slab)
+        return np.asarray(params.slab, dtype=float)
     if params.alpha == 0.0:
         return np.eye(X.shape[1])
     if C is not None and C.size:
-        X = X - C @ np.linalg.lstsq(C, X, rcond=None)[0]
-    value, vector = np.linalg.eigh(X.T @ X)
-    keep = value > 1e-12 * value.max()
-    value, vector = value[keep], vector[:, keep]
-    scale = 1.0 if params.slab == "g" else value.mean()
-    return (vector * (value / scale) ** -params.alpha) @ vector.T
+        X = X - C @ np.linalg.lstsq(C, X)[0]
+    rank = np.linalg.matrix_rank(X)
+    _, root, vector = np.linalg.svd(X)
+    value, vector = root[:rank] ** 2, vector[:rank].T  # the eigenvalues of X'X that are not zero, and their vectors
+    s = 1.0 if params.slab == "g" else value.mean()
+    return np.asarray((vector * (value / s) ** -params.alpha) @ vector.T)
 
 
 def tissues(X: Array, Y: Array, C: Array | None = None) -> Iterator[tuple[Array, Array]]:
@@ -55,19 +55,19 @@ def tissues(X: Array, Y: Array, C: Array | None = None) -> Iterator[tuple[Array,
 
 
 def log_density(y: Array, mean: Array, covariance: Array) -> float:
-    """log psi(y; mean, covariance), the multivariate normal density."""
+    """Log of the multivariate normal density psi(y; mean, covariance)."""
     log_det = np.linalg.slogdet(covariance)[1]
     return float(-0.5 * (len(y) * np.log(2 * np.pi) + log_det + (y - mean) @ np.linalg.solve(covariance, y - mean)))
 
 
 def log_null(X: Array, Y: Array, params: Params, C: Array | None = None) -> Array:
-    """log g0 = log psi(y_t; 0, sigma2 I), shape (m,)."""
+    """Spike: log g0 = log psi(y_t; 0, sigma2 I), shape (m,)."""
     data = tissues(X, Y, C)
     return np.array([log_density(y, 0 * y, params.sigma2 * np.eye(len(y))) for _, y in data])
 
 
 def log_slab(X: Array, Y: Array, params: Params, C: Array | None = None) -> Array:
-    """log g1 = log psi(y_t; X_t beta, sigma2 I + eta H_t), H_t = X_t Sigma0 X_t', shape (m,)."""
+    """Slab: log g1 = log psi(y_t; X_t beta, sigma2 I + eta H_t), H_t = X_t Sigma0 X_t', shape (m,)."""
     Sigma0, beta = slab_shape(X, params, C), np.asarray(params.beta)
     log_g1 = []
     for X_t, y in tissues(X, Y, C):
@@ -77,13 +77,15 @@ def log_slab(X: Array, Y: Array, params: Params, C: Array | None = None) -> Arra
 
 
 def log_bayes_factor(X: Array, Y: Array, params: Params, C: Array | None = None) -> Array:
-    """log K_t = log g0 - log g1 (6), shape (m,)."""
+    """Bayes factors, H0 over H1: log K_t = log g0 - log g1 (6), shape (m,)."""
     return log_null(X, Y, params, C) - log_slab(X, Y, params, C)
 
 
 def posterior_probability(X: Array, Y: Array, params: Params, C: Array | None = None) -> Array:
     """P(I(t)=1 | Y) = 1/(1 + O_t), O_t = K_t tau0/tau1 (7), shape (m,)."""
-    return expit(np.log(params.tau1) - np.log(params.tau0) - log_bayes_factor(X, Y, params, C))
+    with np.errstate(divide="ignore"):
+        log_odds = np.log(params.tau1) - np.log(params.tau0) - log_bayes_factor(X, Y, params, C)
+    return np.asarray(expit(log_odds))
 
 
 def moments(X: Array, Y: Array, params: Params, C: Array | None = None) -> tuple[Array, Array]:
@@ -103,7 +105,7 @@ def moments(X: Array, Y: Array, params: Params, C: Array | None = None) -> tuple
 
 
 def loglik(X: Array, Y: Array, params: Params, C: Array | None = None) -> float:
-    """log p(Y) = sum_t log(tau1 g1 + tau0 g0)."""
+    """Log-likelihood: log p(Y) = sum_t log(tau1 g1 + tau0 g0)."""
     with np.errstate(divide="ignore"):
         slab = np.log(params.tau1) + log_slab(X, Y, params, C)
         null = np.log(params.tau0) + log_null(X, Y, params, C)
@@ -111,9 +113,10 @@ def loglik(X: Array, Y: Array, params: Params, C: Array | None = None) -> float:
 
 
 def loglik_enumerated(X: Array, Y: Array, params: Params, C: Array | None = None) -> tuple[float, Array]:
-    """log p(Y) and P(I(t)=1 | Y) by summing over every I in {0,1}^m: 2^m terms."""
+    """Brute force: log p(Y) and P(I(t)=1 | Y), summing over every I in {0,1}^m, 2^m terms."""
     log_g = np.stack([log_null(X, Y, params, C), log_slab(X, Y, params, C)])
-    log_tau = np.log([params.tau0, params.tau1])
+    with np.errstate(divide="ignore"):
+        log_tau = np.log([params.tau0, params.tau1])
     every = np.array(list(product([0, 1], repeat=Y.shape[1])))
     joint = np.array([sum(log_tau[i] + log_g[i, t] for t, i in enumerate(I)) for I in every])
     total = float(logsumexp(joint))
@@ -138,11 +141,11 @@ def em_step(X: Array, Y: Array, params: Params) -> Params:
 
 
 def em_step_missing(X: Array, Y: Array, params: Params, C: Array | None = None) -> Params:
-    """One EM iteration for any slab and missing responses, with beta(t) latent as well: closed forms, slow as eta -> 0."""
+    """One EM iteration for any slab and missing responses, with beta(t) latent too: closed forms, slow as eta -> 0."""
     T = posterior_probability(X, Y, params, C)
     mean, covariance = moments(X, Y, params, C)
     Sigma0 = slab_shape(X, params, C)
-    Sigma0_inverse, rank = np.linalg.pinv(Sigma0, hermitian=True), np.linalg.matrix_rank(Sigma0, hermitian=True)
+    Sigma0_inverse, rank = np.linalg.pinv(Sigma0, rtol=1e-12), np.linalg.matrix_rank(Sigma0, rtol=1e-12)
     beta = T @ mean / T.sum()
     squares = spread = n = 0.0
     for t, (X_t, y) in enumerate(tissues(X, Y, C)):
@@ -151,9 +154,7 @@ def em_step_missing(X: Array, Y: Array, params: Params, C: Array | None = None) 
         squares += (1 - T[t]) * y @ y + T[t] * explained  # E |y_t - X_t beta(t)|^2
         spread += T[t] * (deviation @ Sigma0_inverse @ deviation + np.trace(Sigma0_inverse @ covariance[t]))
         n += len(y)
-    return Params(
-        tau1=T.mean(), beta=beta, eta=spread / (rank * T.sum()), sigma2=squares / n, slab=params.slab
-    )
+    return Params(tau1=T.mean(), beta=beta, eta=spread / (rank * T.sum()), sigma2=squares / n, slab=params.slab)
 
 
 def em(X: Array, Y: Array, start: Params, C: Array | None = None, tol: float = 1e-6, max_iter: int = 10_000) -> Params:

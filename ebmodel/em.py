@@ -241,7 +241,8 @@ def run(stats: Statistics, state: State, tol: float, max_iter: int) -> tuple[Sta
             T, loglik_leap = expectation(stats, leap)
         trace[steps], trace[steps + 1] = loglik_first, loglik_leap
         steps += 2
-        calm = calm + 1 if loglik_leap - loglik < tol else 0
+        # a gain below rounding error is no gain, whatever tol
+        calm = calm + 1 if loglik_leap - loglik < max(tol, 1e-15 * abs(loglik)) else 0
         state, loglik = leap, loglik_leap
         if calm == 2:
             return state, trace[:steps].copy(), True

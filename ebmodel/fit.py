@@ -8,12 +8,13 @@ import numpy as np
 
 from ebmodel import em
 from ebmodel.data import Data, tidy
-from ebmodel.errors import InputError, expect
-from ebmodel.labels import SNP
-from ebmodel.model import Array, Params, Slab
-from ebmodel.results import Fit, Search, assemble
+from ebmodel.errors import expect
+from ebmodel.model import Params, Slab
+from ebmodel.results import Fit, assemble
+from ebmodel.search import Search, check_bounded, maximise
+from ebmodel.shape import POWER, best_power
 from ebmodel.starts import active_sets
-from ebmodel.statistics import Compressed, Statistics, Whitening, compress, whiten
+from ebmodel.statistics import Compressed, compress, whiten
 
 __all__ = ["fit", "loglik", "oracle"]
 
@@ -25,49 +26,131 @@ def fit(
     mean: str = "free",
     covariates: Any = None,
     intercept: bool = False,
-    n_starts: int = 100,
+    n_starts: int = 64,
     seed: int = 0,
     tol: float = 1e-9,
     max_iter: int = 5000,
 ) -> Fit:
-    """Fit the model by maximum likelihood."""
+    """Fit the model by maximum likelihood and give the empirical-Bayes posterior (Sections 2, 3 and 5 of the paper).
+
+    Parameters
+    ----------
+    X : (sample, snp)
+        Genotypes of a gene's SNPs; NumPy, pandas or xarray. Complete.
+    Y : (sample, tissue)
+        Expression of the gene; NaN where missing. Tissues should share a scale, for sigma2 is one for all: see
+        `ebmodel.standardise`.
+    slab
+        Shape Sigma0 of the slab's covariance eta Sigma0: ``"g"`` (the paper, (X'X)^-1), ``"independent"`` (I), a number
+        alpha ((X'X/s)^-alpha, s the mean eigenvalue of X'X), ``"power"`` (alpha by maximum likelihood) or a (snp, snp)
+        positive definite matrix.
+    mean
+        The slab's mean beta: ``"free"``, by maximum likelihood, as in the paper.
+    covariates : (sample, covariate), optional
+        Projected out of X and Y over each tissue's observed rows; text columns become indicators of their levels.
+    intercept
+        Whether a column of ones is projected out too. The paper's model has none: its Y is centred.
+    n_starts
+        EM runs from this many starts (`ebmodel.starts`); the best is kept. The default covers up to 50 tissues fully.
+    seed
+        For the random starts, needed only where ``n_starts`` exceeds the deterministic ones.
+    tol
+        A start has converged when two cycles in a row gain less log-likelihood than this.
+    max_iter
+        Most steps for one start.
+
+    Returns
+    -------
+    Fit
+        Parameters, posterior probabilities, Bayes factors, effects with sd and lfsr, least squares, trace; with names.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used, or the likelihood has no maximum on them.
+
+    Examples
+    --------
+    >>> import ebmodel
+    >>> gene = ebmodel.simulate.setting(1, rho=0.4, signal=2, m=12, p=6, seed=1)
+    >>> fit = ebmodel.fit(gene.X, gene.Y)
+    >>> fit.posterior_probability.dims, fit.effects.dims
+    (('tissue',), ('tissue', 'snp'))
+    """
+    do = "use 'free', the paper's"
+    expect(mean == "free", "'free'", repr(mean), "mean", do)
+    expect(n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
+    notes = []
+    starts = np.empty((0, len(data.tissues)))
+    if isinstance(slab, str) and slab == POWER:
+        check_bounded(compressed, whiten(compressed, "independent")[0])
+        slab, starts, note = best_power(compressed, n_starts, seed, tol, max_iter)
+        notes = [note] if note else []
     stats, whitening = whiten(compressed, slab)
-    state, search = maximise(stats, active_sets(stats, n_starts), tol, max_iter)
+    check_bounded(compressed, stats)
+    starts = np.vstack([active_sets(stats, n_starts, seed), starts])
+    state, search = maximise(stats, starts, tol, max_iter)
     params = Params(
-        tau1=state.tau1,
-        beta=whitening.unwhiten(state.gamma),
-        eta=state.eta,
-        sigma2=state.sigma2,
-        slab=slab,
+        tau1=state.tau1, beta=whitening.unwhiten(state.gamma), eta=state.eta, sigma2=state.sigma2, slab=slab
     )
-    return assemble(data, compressed, params, search)
+    return assemble(data, compressed, params, search, notes)
 
 
 def loglik(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> float:
-    data = tidy(X, Y, covariates, intercept=intercept)
-    return _at(data, params)[2]
+    """log p(Y) = sum_t log(tau1 g1 + tau0 g0) at given parameters, constants included.
+
+    Parameters
+    ----------
+    X, Y, covariates, intercept
+        As in `fit`.
+    params
+        theta, its slab included.
+
+    Returns
+    -------
+    float
+        With covariates, the log density of the contrasts that they leave (restricted likelihood).
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used, or ``params.beta`` has another number of SNPs.
+    """
+    return _at(tidy(X, Y, covariates, intercept=intercept), params)[1]
 
 
 def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> Fit:
+    """Posterior at known parameters: the oracle estimator, equation (8), with everything that `fit` gives.
+
+    Parameters
+    ----------
+    X, Y, covariates, intercept
+        As in `fit`.
+    params
+        theta, its slab included.
+
+    Returns
+    -------
+    Fit
+        Its ``params`` are those given.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used, or ``params.beta`` has another number of SNPs.
+    """
     data = tidy(X, Y, covariates, intercept=intercept)
-    compressed, params, value = _at(data, params)
+    compressed, value = _at(data, params)
     search = Search(value, np.array([value]), np.array([]), True, "at known parameters")
     return assemble(data, compressed, params, search)
 
 
-def _at(data: Data, params: Params) -> tuple[Compressed, Params, float]:
+def _at(data: Data, params: Params) -> tuple[Compressed, float]:
     beta = np.asarray(params.beta)
     expect(len(beta) == len(data.snps), f"{len(data.snps)} effects, one a SNP", len(beta), "params.beta", "match X")
     compressed = compress(data)
     stats, whitening = whiten(compressed, params.slab)
     state = em.State(float(params.tau1), whitening.whiten(beta), float(params.eta), float(params.sigma2))
-    return compressed, params, float(em.expectation(stats, state)[1])
-
-
-def maximise(stats: Statistics, starts: Array, tol: float, max_iter: int) -> tuple[em.State, Search]:
-    runs = [em.run(stats, em.from_responsibilities(stats, T), tol, max_iter) for T in starts]
-    values = np.array([trace[-1] for _, trace, _ in runs])
-    state, trace, converged = runs[int(values.argmax())]
-    return state, Search(float(trace[-1]), trace, values, bool(converged), "converged" if converged else "stopped")
+    return compressed, float(em.expectation(stats, state)[1])

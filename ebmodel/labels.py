@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CHAIN", "COVARIATE", "DRAW", "ITERATION", "SAMPLE", "SNP", "SNP_OTHER", "START", "TISSUE"]
+__all__ = ["ALPHA", "CHAIN", "COVARIATE", "DRAW", "ITERATION", "SAMPLE", "SNP", "SNP_OTHER", "START", "TISSUE"]
 
+ALPHA: Final = "alpha"
 SAMPLE: Final = "sample"
 SNP: Final = "snp"
 SNP_OTHER: Final = "snp_other"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,10 @@ from ebmodel.files import writing
 from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_OTHER, START, TISSUE
 from ebmodel.model import Array, Params
 from ebmodel.posterior import draw, posterior
+from ebmodel.search import Search
 from ebmodel.statistics import Compressed, Statistics, Whitening, compress, whiten
 
-__all__ = ["Fit", "Search", "assemble", "open_fit"]
-
-
-@dataclass(frozen=True)
-class Search:
-    """How the parameters were found: what the optimiser did and why it stopped."""
-
-    loglik: float
-    trace: Array
-    """(iteration,) log p(Y) after every step of the winning start."""
-    starts: Array
-    """(start,) log p(Y) that each start ended at."""
-    converged: bool
-    status: str
+__all__ = ["Fit", "assemble", "open_fit"]
 
 
 class Fit:
@@ -222,8 +210,10 @@ def open_fit(path: str | Path) -> Fit:
     return Fit(dataset)
 
 
-def assemble(data: Data, compressed: Compressed, params: Params, search: Search) -> Fit:
-    """Everything a `Fit` holds, computed at ``params``."""
+def assemble(
+    data: Data, compressed: Compressed, params: Params, search: Search, notes: Sequence[str] = ()
+) -> Fit:
+    """Everything a `Fit` holds, computed at ``params``; ``notes`` join its status."""
     stats, whitening = whiten(compressed, params.slab)
     result = posterior(stats, whitening, params)
     by_effect = (TISSUE, SNP)
@@ -256,7 +246,7 @@ def assemble(data: Data, compressed: Compressed, params: Params, search: Search)
     slab = params.slab
     if np.ndim(slab) == 2:
         variables["slab_matrix"] = ((SNP, SNP_OTHER), np.asarray(slab))
-    attrs = {"slab": "matrix" if np.ndim(slab) == 2 else slab, "status": search.status}
+    attrs = {"slab": "matrix" if np.ndim(slab) == 2 else slab, "status": "; ".join([search.status, *notes])}
     return Fit(xr.Dataset(variables, coords, attrs))
 
 

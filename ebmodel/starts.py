@@ -1,12 +1,16 @@
 """Where EM starts: sets of tissues supposed active, chosen from the data so that the search is equivariant.
 
 The likelihood has many local maxima, each a set of tissues that share a mean. A start is a vector of responsibilities
-T (tissue,), 1 for the tissues supposed active; one M-step turns it into parameters. Sets are made from
+T (tissue,), 1 for the tissues supposed active; one M-step turns it into parameters. In this order, until there are
+enough, the sets are
 
-* the sums of squares that each tissue's own regression explains: the k tissues with most, for a range of k;
-* the scores z_t = Q_t'y_t: a tissue and the k - 1 others whose scores point its way most.
+1. the k tissues whose own regressions explain the largest sums of squares, for 14 values of k from m down to 1;
+2. for every tissue, most explained first: itself and the sixth of tissues whose scores z_t = L'X_t'y_t have the largest
+   inner product with its own; then the same with a twelfth and with a third of them;
+3. random sets of random size.
 
-Both are unchanged by X -> XA, and only scaled by Y -> cY, so the fit is equivariant.
+Neither sums of squares nor, for the paper's slab, inner products change under X -> XA, and both only scale under
+Y -> cY: the fit is equivariant.
 """
 
 from __future__ import annotations
@@ -18,21 +22,25 @@ from ebmodel.statistics import Statistics
 
 __all__ = ["active_sets"]
 
+SIZES = 14
+SHARES = (1 / 6, 1 / 12, 1 / 3)
 
-def active_sets(stats: Statistics, n_starts: int) -> Array:
-    """Starts as 0/1 responsibilities, shape (start, tissue), the most useful first; at most ``n_starts``."""
-    informative = np.flatnonzero(stats.n > 0)
-    explained = stats.yy - stats.rss
-    order = informative[np.argsort(-explained[informative], kind="stable")]
-    sizes = np.unique(np.round(np.geomspace(1, len(order), 14)).astype(int))
-    sets = [order[:k] for k in sizes[::-1]]
+
+def active_sets(stats: Statistics, n_starts: int, seed: int) -> Array:
+    """Distinct starts as 0/1 responsibilities, shape (start, tissue); fewer than ``n_starts`` if m is small."""
+    observed = np.flatnonzero(stats.n > 0)
+    m = len(observed)
+    order = observed[np.argsort(-(stats.yy - stats.rss)[observed], kind="stable")]
+    sets = [order[:k] for k in np.unique(np.geomspace(1, m, SIZES).round().astype(int))[::-1]]
     score = np.einsum("tij,tj->ti", stats.V[stats.pattern], stats.d[stats.pattern] * stats.b)
-    similarity = score @ score.T
-    for seed in order:
-        nearest = informative[np.argsort(-similarity[seed, informative], kind="stable")]
-        sets.extend(nearest[: max(1, round(len(order) * share))] for share in (0.16,))
+    neighbours = observed[np.argsort(-(score @ score.T)[:, observed], axis=1, kind="stable")]
+    for share in SHARES:
+        sets.extend(neighbours[t, : max(1, round(share * m))] for t in order)
+    rng = np.random.default_rng(seed)
+    while len(sets) < n_starts:
+        sets.append(rng.choice(observed, rng.integers(1, m + 1), replace=False))
     T = np.zeros((len(sets), len(stats.n)))
     for row, members in zip(T, sets, strict=True):
         row[members] = 1.0
-    unique = np.sort(np.unique(T, axis=0, return_index=True)[1])
-    return T[unique][:n_starts]
+    first = np.unique(T, axis=0, return_index=True)[1]
+    return T[np.sort(first)][:n_starts]

@@ -1,0 +1,93 @@
+"""The maximum that is the maximum: EM from many starts, the best kept, its boundary made exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ebmodel import em
+from ebmodel.data import NEGLIGIBLE
+from ebmodel.errors import InputError, expect
+from ebmodel.model import Array
+from ebmodel.statistics import Compressed, Statistics
+
+__all__ = ["Search", "check_bounded", "maximise"]
+
+BOUNDARY = 1e-6
+"""tau1 this near 0 or 1 is compared with the boundary itself."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the parameters were found: what the optimiser did and why it stopped."""
+
+    loglik: float
+    trace: Array
+    """(iteration,) log p(Y) after every step of the winning start."""
+    starts: Array
+    """(start,) log p(Y) that each start ended at."""
+    converged: bool
+    status: str
+
+
+def maximise(stats: Statistics, starts: Array, tol: float, max_iter: int) -> tuple[em.State, Search]:
+    """Run EM from every start (start, tissue) of responsibilities and keep the largest log p(Y)."""
+    runs = [em.run(stats, em.from_responsibilities(stats, T), tol, max_iter) for T in starts]
+    values = np.array([trace[-1] for _, trace, _ in runs])
+    state, trace, converged = runs[int(values.argmax())]
+    for edge in _edges(stats, state):  # EM only creeps towards tau1 = 0 or 1; the limit itself may be the maximum
+        value = float(em.expectation(stats, edge)[1])
+        if value >= trace[-1] - tol:
+            state, trace = edge, np.append(trace, max(value, trace[-1]))
+    return state, Search(float(trace[-1]), trace, values, bool(converged), _status(state, bool(converged), max_iter))
+
+
+def check_bounded(compressed: Compressed, stats: Statistics) -> None:
+    """Refuse data for which the likelihood has no maximum, or does not depend on the genotypes.
+
+    Raises
+    ------
+    InputError
+        If fewer than two tissues have data (beta and eta cannot be told apart), a common beta fits every response
+        exactly (sigma2 -> 0), or the SNPs span all samples of every tissue while d = 1, so that X says nothing.
+    """
+    observed = stats.n > 0
+    do = "add tissues, or evaluate ebmodel.oracle at known parameters"
+    expect(bool(observed.sum() >= 2), "at least 2 tissues with data", observed.sum(), "expression", do)
+    rank = compressed.rank[stats.pattern]
+    d = stats.d[stats.d > 0]
+    if bool((rank == stats.n)[observed].all()) and d.max() - d.min() < 1e-8 * d.max():
+        got = f"{int(stats.n.max())} degrees of freedom and {int(rank.max())} independent SNPs"
+        do = "use fewer SNPs, or slab='independent'"
+        raise InputError("more samples than SNPs in some tissue", got, "the fullest tissue", do)
+    if stats.rss.sum() <= NEGLIGIBLE**2 * stats.yy.sum():
+        gap = compressed.c - np.einsum("tij,j->ti", compressed.R[compressed.pattern], _pooled(compressed))
+        exact = bool((rank < stats.n).any()) or np.sum(gap**2) <= NEGLIGIBLE**2 * stats.yy.sum()
+        do = "check that expression is not computed from genotypes, or use fewer SNPs"
+        expect(not exact, "responses with noise", "an exact fit by the SNPs (sigma2 = 0)", "expression", do)
+
+
+def _pooled(compressed: Compressed) -> Array:
+    """Least squares for one effect common to all tissues, in the basis of X, shape (rank,)."""
+    R = compressed.R[compressed.pattern]
+    return np.linalg.lstsq(R.reshape(-1, R.shape[2]), compressed.c.ravel())[0]
+
+
+def _edges(stats: Statistics, state: em.State) -> list[em.State]:
+    edges = []
+    if state.tau1 > 1.0 - BOUNDARY:
+        edges.append(em.State(1.0, state.gamma, state.eta, state.sigma2))
+    variance = float(stats.yy.sum() / stats.n.sum())
+    return [*edges, em.State(0.0, np.zeros_like(state.gamma), 0.0, variance)]
+
+
+def _status(state: em.State, converged: bool, max_iter: int) -> str:
+    notes = ["converged" if converged else f"not converged in {max_iter} steps: raise max_iter"]
+    if state.tau1 == 0.0:
+        notes.append("boundary tau1 = 0: no tissue active, beta and eta not identified")
+    elif state.tau1 == 1.0:
+        notes.append("boundary tau1 = 1: every tissue active")
+    if state.eta == 0.0 and state.tau1 > 0.0:
+        notes.append("boundary eta = 0: active tissues share one effect")
+    return "; ".join(notes)

@@ -1,0 +1,66 @@
+"""What the slab's shape costs: MSE of effects and AUC of P(I=1) by slab, on Settings 1 and 3."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+import ebmodel
+from simulations.study import SIGNALS, Cell, Row, Study, markdown, paper_cells
+
+SLABS = {"paper": "g", "independent": "independent", "power": "power"}
+MSE = ("zero", "ols", *SLABS)
+NAMES = {"zero": "zero", "ols": "OLS", "paper": "paper (α = 1)", "independent": "independent (α = 0)",
+         "power": "power (α̂)"}
+
+
+def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
+    """MSE and AUC of every slab's fit on one data set, and of estimating zero and least squares."""
+    gene = ebmodel.simulate.setting(int(cell["setting"]), rho=cell["rho"], signal=cell["signal"], seed=stream)
+    truth, active = gene["effects"].to_numpy(), gene["active"].to_numpy()
+    row: Row = {}
+    for name, slab in SLABS.items():
+        fit = ebmodel.fit(gene.X, gene.Y, slab=slab)
+        row[f"mse_{name}"] = mse(fit.effects.to_numpy(), truth)
+        row[f"auc_{name}"] = auc(fit.posterior_probability.to_numpy(), active)
+        row[f"loglik_{name}"] = fit.loglik
+    row |= {"mse_zero": mse(0.0 * truth, truth), "mse_ols": mse(fit.ols.to_numpy(), truth), "alpha": fit.params.alpha}
+    return [row]
+
+
+def mse(estimate: np.ndarray, truth: np.ndarray) -> float:
+    """(1/pm) sum_t |estimate(t) - beta(t)|^2, the paper's Section 6."""
+    return float(np.mean((estimate - truth) ** 2))
+
+
+def auc(score: np.ndarray, active: np.ndarray) -> float:
+    """Chance that an active tissue scores above an inactive one, ties counted half (Mann-Whitney); nan if all alike."""
+    n1, n0 = active.sum(), (~active).sum()
+    return float((rankdata(score)[active].sum() - n1 * (n1 + 1) / 2) / (n1 * n0)) if n1 and n0 else float("nan")
+
+
+def table(results: pd.DataFrame) -> str:
+    """Mean MSE and AUC for signals .5 / 1 / 2, by setting and rho."""
+    means = results.groupby(["setting", "rho", "signal"]).mean(numeric_only=True)
+
+    def cell(setting: int, rho: float, column: str, form: str) -> str:
+        return " / ".join(format(means.loc[(setting, rho, signal), column], form) for signal in SIGNALS)
+
+    keys = list(results.groupby(["setting", "rho"]).groups)
+    label = [f"{setting:g}, ρ = {rho:g}" for setting, rho in keys]
+    mse_rows = [[name, *(cell(*key, f"mse_{e}", ".3g") for e in MSE)] for name, key in zip(label, keys, strict=True)]
+    auc_rows = [
+        [name, *(cell(*key, f"auc_{e}", ".2f") for e in SLABS), cell(*key, "alpha", ".2f")]
+        for name, key in zip(label, keys, strict=True)
+    ]
+    n = int(results.groupby(["setting", "rho", "signal"]).size().min())
+    return (
+        f"Mean MSE of effects over {n} data sets a cell, signal 0.5 / 1 / 2:\n\n"
+        + markdown(["Setting", *(NAMES[e] for e in MSE)], mse_rows)
+        + "\n\nMean AUC of P(I=1), and mean α̂:\n\n"
+        + markdown(["Setting", *(NAMES[e] for e in SLABS), "α̂"], auc_rows)
+    )
+
+
+STUDY = Study("slabs", paper_cells(), 20, replicate, table)

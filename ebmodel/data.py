@@ -1,6 +1,6 @@
 """Genotypes, expression and covariates: validated and named once, here.
 
-`tidy` is the only door: NumPy, pandas or xarray in, `Data` out. Samples are joined by name where both tables have names.
+`tidy` is the only door: NumPy, pandas or xarray in, `Data` out. Samples are joined by name where both tables have them.
 A missing response is NaN in ``Y``; everything else must be complete.
 """
 
@@ -148,7 +148,8 @@ def standardise(Y: Any, covariates: Any = None, *, intercept: bool = True) -> xr
             where = f"{y.where}, tissue {str(y.name(t))!r}"
             expect(varies, "values that vary", "a constant", where, "leave the tissue out")
     coords = {SAMPLE: samples, TISSUE: _names(y), "scale": (TISSUE, scale)}
-    return xr.DataArray(values / scale, dims=(SAMPLE, TISSUE), coords=coords)
+    attrs = getattr(Y, "attrs", {})  # the file's name, for later error messages
+    return xr.DataArray(values / scale, dims=(SAMPLE, TISSUE), coords=coords, attrs=attrs)
 
 
 def project_out(C: Array, *arrays: Array) -> tuple[list[Array], int]:
@@ -159,8 +160,8 @@ def project_out(C: Array, *arrays: Array) -> tuple[list[Array], int]:
     """
     if C.shape[1] == 0 or C.shape[0] == 0:
         return list(arrays), C.shape[0]
-    U, D, _ = np.linalg.svd(C / np.maximum(np.linalg.norm(C, axis=0), 1e-300), full_matrices=False)
-    Z = U[:, D > D.max(initial=0.0) * max(C.shape) * np.finfo(float).eps]
+    U, s, _ = np.linalg.svd(C / np.maximum(np.linalg.norm(C, axis=0), 1e-300), full_matrices=False)
+    Z = U[:, s > s.max(initial=0.0) * max(C.shape) * np.finfo(float).eps]
     return [a - Z @ (Z.T @ a) for a in arrays], C.shape[0] - Z.shape[1]
 
 
@@ -170,6 +171,8 @@ def _table(obj: Any, dims: tuple[str, str], word: str) -> _Table:
     where = f"{word} {source}" if source else word
     rows = columns = None
     if isinstance(obj, xr.DataArray):
+        if obj.ndim == 1:
+            obj = obj.expand_dims(dims[1], axis=1)
         obj = obj.transpose(*dims) if set(dims) == set(obj.dims) else obj
         rows, columns = (obj.indexes[d].to_numpy() if d in obj.indexes else None for d in (*obj.dims, *dims)[:2])
         values: Any = obj.to_numpy()
@@ -192,9 +195,10 @@ def _table(obj: Any, dims: tuple[str, str], word: str) -> _Table:
 
 def _numbers(table: _Table) -> Array:
     """Values as finite floats, NaN where missing; a cell that is no number is named."""
+    numeric = isinstance(table.values, np.ndarray) and table.values.dtype.kind in "biuf"
     frame = table.values if isinstance(table.values, pd.DataFrame) else pd.DataFrame(table.values)
-    values = np.empty(frame.shape)
-    for j in range(frame.shape[1]):
+    values = np.array(table.values, dtype=float) if numeric else np.empty(frame.shape)
+    for j in range(0 if numeric else frame.shape[1]):
         column = frame.iloc[:, j]
         parsed = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
         text = np.flatnonzero(np.isnan(parsed) & column.notna().to_numpy())
@@ -216,7 +220,7 @@ def _positions(table: _Table, y: _Table) -> NDArray[np.int64]:
         do = "give as many rows in the same order, or name the samples in both"
         expect(n == n_y, f"{n_y} samples, as in {y.where}", n, table.where, do)
         return np.arange(n)
-    found = pd.Index(table.rows).get_indexer(pd.Index(y.rows))
+    found: NDArray[np.int64] = pd.Index(table.rows).get_indexer(pd.Index(y.rows))
     if (found < 0).all():
         got = f"none of {listed(y.rows, 2)}"
         raise InputError(f"samples in common with {y.where}", got, table.where, "check that both use the same names")
@@ -227,9 +231,9 @@ def _positions(table: _Table, y: _Table) -> NDArray[np.int64]:
 
 
 def _names(table: _Table) -> NDArray[Any]:
-    return np.array([f"{table.column_word}{j}" for j in range(table.values.shape[1])]) if table.columns is None else (
-        table.columns.astype(str)
-    )
+    if table.columns is not None:
+        return table.columns.astype(str)
+    return np.array([f"{table.column_word}{j}" for j in range(table.values.shape[1])])
 
 
 def _design(covariates: Any, y: _Table, *, intercept: bool) -> tuple[Array, NDArray[Any]]:
@@ -242,9 +246,8 @@ def _design(covariates: Any, y: _Table, *, intercept: bool) -> tuple[Array, NDAr
         table = _table(covariates, (SAMPLE, COVARIATE), "covariates")
         rows = _positions(table, y)
         for name, column in _columns(table):
-            if pd.api.types.is_numeric_dtype(column):
-                one = _Table(column.to_frame(), table.rows, np.array([name]), table.where, SAMPLE, COVARIATE)
-                columns[name] = _numbers(one)[rows, 0]
+            if _is_numeric(column):
+                columns[name] = _numbers(_column_table(table, name, column))[rows, 0]
             else:
                 for level in sorted(column.dropna().astype(str).unique()):
                     columns[f"{name}={level}"] = _indicator(column, level)[rows]
@@ -252,32 +255,44 @@ def _design(covariates: Any, y: _Table, *, intercept: bool) -> tuple[Array, NDAr
     return values, np.array(list(columns), dtype=str)
 
 
-def design_like(names: NDArray[Any], covariates: Any, n: int) -> Array:
-    """Covariates of n new samples in the columns ``names`` of an earlier `Data`, shape (n, covariate).
+def design_like(names: NDArray[Any], covariates: Any, X_new: Any) -> Array:
+    """Covariates of new samples in the columns ``names`` of an earlier `Data`, shape (sample, covariate).
+
+    Samples are matched to those of ``X_new`` by name where both have names.
 
     Raises
     ------
     InputError
-        If a covariate is missing, or a text covariate has a level that the names do not know.
+        If a covariate or a value of it is missing, or a text covariate has a level that the names do not know.
     """
-    given: dict[str, pd.Series[Any]] = {}
-    if covariates is not None:
-        table = _table(covariates, (SAMPLE, COVARIATE), "covariates")
-        expect(len(table.values) == n, f"{n} samples, as in X_new", len(table.values), table.where, "give one row each")
-        given = dict(_columns(table))
-    values = np.ones((n, len(names)))
-    for j, name in enumerate(map(str, names)):
-        column, _, level = name.partition("=")
-        if name in given:
-            values[:, j] = pd.to_numeric(given[name])
-        elif level and column in given:
-            values[:, j] = _indicator(given[column], level)
-            strange = [str(v) for v in given[column].unique() if f"{column}={v}" not in names]
-            where = f"covariate {column!r}"
-            expect(not strange, "levels that the fit has seen", listed(strange), where, "leave these samples out")
+    x = _table(X_new, (SAMPLE, SNP), "genotypes")
+    values = np.ones((len(x.values), len(names)))
+    wanted = [str(name) for name in names]
+    if covariates is None:
+        lacking = [name for name in wanted if name != INTERCEPT]
+        expect(not lacking, f"the fit's covariates {listed(lacking)}", "none", "predict", "give covariates=")
+        return values
+    table = _table(covariates, (SAMPLE, COVARIATE), "covariates")
+    rows, given = _positions(table, x), dict(_columns(table))
+    for j, name in enumerate(wanted):
+        text = next((c for c in given if name.startswith(f"{c}=") and name not in given), None)
+        if text is not None:
+            _check_levels(given[text].iloc[rows], text, wanted, table.where)
+            values[:, j] = _indicator(given[text], name.removeprefix(f"{text}="))[rows]
+        elif name in given:
+            values[:, j] = _numbers(_column_table(table, name, given[name]))[rows, 0]
         elif name != INTERCEPT:
-            raise InputError(f"the fit's covariate {column!r}", "none of that name", "covariates", "give it")
+            raise InputError(f"the fit's covariate {name!r}", "none of that name", table.where, "give it")
+        expect(
+            not np.isnan(values[:, j]).any(), "a value for every sample", f"none in {name!r}", table.where, "fill it in"
+        )
     return values
+
+
+def _check_levels(column: pd.Series[Any], name: str, wanted: list[str], where: str) -> None:
+    strange = [str(v) for v in column.dropna().unique() if f"{name}={v}" not in wanted]
+    do = "leave these samples out"
+    expect(not strange, "levels that the fit has seen", listed(strange), f"{where}, covariate {name!r}", do)
 
 
 def genotypes_like(snps: NDArray[Any], X: Any) -> tuple[Array, NDArray[Any]]:
@@ -303,6 +318,18 @@ def genotypes_like(snps: NDArray[Any], X: Any) -> tuple[Array, NDArray[Any]]:
 def _columns(table: _Table) -> list[tuple[str, pd.Series[Any]]]:
     frame = table.values if isinstance(table.values, pd.DataFrame) else pd.DataFrame(table.values)
     return [(str(name), frame.iloc[:, j]) for j, name in enumerate(_names(table))]
+
+
+def _column_table(table: _Table, name: str, column: pd.Series[Any]) -> _Table:
+    return _Table(column.to_frame(), table.rows, np.array([name]), table.where, SAMPLE, COVARIATE)
+
+
+def _is_numeric(column: pd.Series[Any]) -> bool:
+    """Whether a covariate is numbers; text that is mostly numbers is numbers with a slip, which `_numbers` names."""
+    if pd.api.types.is_numeric_dtype(column):
+        return True
+    given = column.dropna().astype(str)
+    return given.empty or bool(pd.to_numeric(given, errors="coerce").notna().mean() > 0.5)
 
 
 def _indicator(column: pd.Series[Any], level: str) -> Array:
@@ -332,9 +359,9 @@ def _check_complete(X: Array, table: _Table) -> None:
 
 def _check_genotypes(X: Array, table: _Table, *, intercept: bool) -> None:
     _check_complete(X, table)
-    still = (X == X[0]).all(axis=0) if intercept else (X == 0).all(axis=0)
+    still = np.ptp(X, axis=0) == 0 if intercept else (X == 0).all(axis=0)
     if still.any():
-        names = [table.name(j) for j in np.flatnonzero(still)]
+        names = [table.name(int(j)) for j in np.flatnonzero(still)]
         got = f"{X[0, still.argmax()]:g} in all of them for SNP {listed(names)}"
         raise InputError("SNPs that vary between samples", got, table.where, "leave the SNP out")
 

@@ -63,7 +63,7 @@ def posterior(stats: Statistics, whitening: Whitening, params: Params) -> Poster
     with np.errstate(divide="ignore"):
         h = expit(np.log(params.tau1) - np.log(params.tau0) - log_K)  # 1/(1 + O_t), equation (7)
     a, d = rotate(stats, gamma)[stats.pattern], stats.d[stats.pattern]
-    shift = eta * d * (stats.b - a) / (sigma2 + eta * d)  # posterior mean of V'(gamma(t) - gamma)
+    shift = eta * d / (sigma2 + eta * d) * (stats.b - a)  # posterior mean of V'(gamma(t) - gamma)
     axes = whitening.L @ stats.V  # (pattern, snp, rank)
     slab_mean = beta + np.einsum("tjr,tr->tj", axes[stats.pattern], shift)
     variance = np.einsum("kjr,kr->kj", axes**2, eta * sigma2 / (sigma2 + eta * stats.d))

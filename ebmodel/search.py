@@ -40,7 +40,7 @@ def maximise(stats: Statistics, starts: Array, tol: float, max_iter: int) -> tup
         value = float(em.expectation(stats, edge)[1])
         if value >= trace[-1] - tol:
             state, trace = edge, np.append(trace, max(value, trace[-1]))
-    return state, Search(float(trace[-1]), trace, values, bool(converged), _status(state, bool(converged), max_iter))
+    return state, Search(float(trace[-1]), trace, values, bool(converged), _status(stats, state, bool(converged), max_iter))
 
 
 def check_bounded(compressed: Compressed, stats: Statistics) -> None:
@@ -82,12 +82,14 @@ def _edges(stats: Statistics, state: em.State) -> list[em.State]:
     return [*edges, em.State(0.0, np.zeros_like(state.gamma), 0.0, variance)]
 
 
-def _status(state: em.State, converged: bool, max_iter: int) -> str:
+def _status(stats: Statistics, state: em.State, converged: bool, max_iter: int) -> str:
     notes = ["converged" if converged else f"not converged in {max_iter} steps: raise max_iter"]
     if state.tau1 == 0.0:
         notes.append("boundary tau1 = 0: no tissue active, beta and eta not identified")
     elif state.tau1 == 1.0:
         notes.append("boundary tau1 = 1: every tissue active")
     if state.eta == 0.0 and state.tau1 > 0.0:
-        notes.append("boundary eta = 0: active tissues share one effect")
+        notes.append("boundary eta = 0: active tissues share one effect, and the slab's shape has no say")
+    if state.sigma2 < NEGLIGIBLE * stats.yy.sum() / stats.n.sum():
+        notes.append("boundary sigma2 = 0: the SNPs explain every response")
     return "; ".join(notes)

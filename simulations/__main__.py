@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--replications", type=int, help="replications a cell; the study's own number if not given")
     run.add_argument("--jobs", type=int, default=-1, help="worker processes; all cores if not given")
     report = commands.add_parser("report", help="print the tables from the stored results")
-    report.add_argument("study", nargs="*", choices=studies, default=list(studies))
+    report.add_argument("--study", choices=studies, action="append", help="one study; all if not given")
     report.add_argument("--write", action="store_true", help="put the tables into the README")
     options = parser.parse_args(arguments)
     if options.command == "run":
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(study.table(results))
         return 0
     text = README.read_text(encoding="utf-8")
-    for name in options.study:
+    for name in options.study or studies:
         shown = studies[name].table(studies[name].read())
         print(f"\n{name}\n\n{shown}")
         text = insert(text, name, shown)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 import ebmodel
+from simulations.metrics import auc, mse
 from simulations.study import SIGNALS, Cell, Row, Study, markdown, paper_cells
 
 SLABS = {"paper": "g", "independent": "independent", "power": "power"}
@@ -27,17 +27,6 @@ def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
         row[f"loglik_{name}"] = fit.loglik
     row |= {"mse_zero": mse(0.0 * truth, truth), "mse_ols": mse(fit.ols.to_numpy(), truth), "alpha": fit.params.alpha}
     return [row]
-
-
-def mse(estimate: np.ndarray, truth: np.ndarray) -> float:
-    """(1/pm) sum_t |estimate(t) - beta(t)|^2, the paper's Section 6."""
-    return float(np.mean((estimate - truth) ** 2))
-
-
-def auc(score: np.ndarray, active: np.ndarray) -> float:
-    """Chance that an active tissue scores above an inactive one, ties counted half (Mann-Whitney); nan if all alike."""
-    n1, n0 = active.sum(), (~active).sum()
-    return float((rankdata(score)[active].sum() - n1 * (n1 + 1) / 2) / (n1 * n0)) if n1 and n0 else float("nan")
 
 
 def table(results: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ import ebmodel
 from ebmodel import em
 from ebmodel.data import tidy
 from ebmodel.statistics import Statistics, compress, whiten
+from simulations.metrics import auc, mse
 from simulations.study import Cell, Row, Study, markdown, paper_cells
 
 WITHIN = 1e-4
@@ -17,16 +18,24 @@ RANDOM_STARTS = 200
 
 
 def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
-    """Best log-likelihood of the default fit, of the naive start and of the random search, on one data set."""
+    """Best log-likelihood of the default fit, the naive start and the random search; MSE and AUC of the first two."""
     data_stream, search_stream = stream.spawn(2)
-    gene = ebmodel.simulate.setting(
-        int(cell["setting"]), rho=cell["rho"], signal=cell["signal"], seed=data_stream
-    )
+    gene = ebmodel.simulate.setting(int(cell["setting"]), rho=cell["rho"], signal=cell["signal"], seed=data_stream)
+    truth, active = gene["effects"].to_numpy(), gene["active"].to_numpy()
     default = ebmodel.fit(gene.X, gene.Y)
-    stats, _ = whiten(compress(tidy(gene.X, gene.Y)), "g")
+    stats, whitening = whiten(compress(tidy(gene.X, gene.Y)), "g")
+    state, naive = plain_em(stats, naive_state(stats))
+    beta = whitening.unwhiten(state.gamma)
+    local = ebmodel.oracle(
+        gene.X, gene.Y, ebmodel.Params(tau1=state.tau1, beta=beta, eta=state.eta, sigma2=state.sigma2)
+    )
     rng = np.random.default_rng(search_stream)
-    search = max(_climb(stats, state) for state in random_states(stats, rng, RANDOM_STARTS))
-    return [{"default": default.loglik, "naive": _plain_em(stats, naive_state(stats)), "search": search}]
+    climbs = (em.run(stats, start, 1e-9, 5000)[1][-1] for start in random_states(stats, rng, RANDOM_STARTS))
+    row: Row = {"default": default.loglik, "naive": naive, "search": float(max(climbs))}
+    for name, fit in (("default", default), ("naive", local)):
+        row[f"mse_{name}"] = mse(fit.effects.to_numpy(), truth)
+        row[f"auc_{name}"] = auc(fit.posterior_probability.to_numpy(), active)
+    return [row]
 
 
 def naive_state(stats: Statistics) -> em.State:
@@ -56,12 +65,8 @@ def random_states(stats: Statistics, rng: np.random.Generator, size: int) -> lis
     return states
 
 
-def _climb(stats: Statistics, state: em.State) -> float:
-    return float(em.run(stats, state, 1e-9, 5000)[1][-1])
-
-
-def _plain_em(stats: Statistics, state: em.State) -> float:
-    """log p(Y) where EM without acceleration ends."""
+def plain_em(stats: Statistics, state: em.State) -> tuple[em.State, float]:
+    """Where EM without acceleration ends, and log p(Y) there."""
     T, value = em.expectation(stats, state)
     for _ in range(5000):
         state = em.maximisation(stats, T, state)
@@ -69,23 +74,42 @@ def _plain_em(stats: Statistics, state: em.State) -> float:
         T, value = em.expectation(stats, state)
         if value - last < 1e-9:
             break
-    return float(value)
+    return state, float(value)
 
 
 def table(results: pd.DataFrame) -> str:
-    """Share of data sets where each search reaches the 200-start maximum, and its largest shortfall."""
+    """How often each search reaches the 200-start maximum and its largest shortfall; what the maximum is worth."""
     rows = []
-    groups = [*results.groupby(["setting", "rho"]), (("all", ""), results)]
-    for (setting, rho), group in groups:
-        cells = [f"{setting}, ρ = {rho:g}" if rho != "" else "all", str(len(group))]
-        for name in ("default", "naive"):
-            short = group["search"] - group[name]
+    for name, group in [*_by(results, ["setting", "rho"]), ("all", results)]:
+        cells = [name, str(len(group))]
+        for column in ("default", "naive"):
+            short = group["search"] - group[column]
             cells += [f"{100 * np.mean(short <= WITHIN):.1f} %", f"{max(short.max(), 0.0):.2g}"]
-        cells.append(str(int((group["default"] > group["search"] + WITHIN).sum())))
-        rows.append(cells)
-    header = ["Setting", "data sets", "default finds it", "worst shortfall", "naive start finds it", "worst shortfall",
-              "default finds more"]
-    return markdown(header, rows)
+        rows.append([*cells, str(int((group["default"] > group["search"] + WITHIN).sum()))])
+    header = ["Setting", "data sets", "default finds it", "worst shortfall", "naive start finds it"]
+    first = markdown([*header, "worst shortfall", "default finds more"], rows)
+
+    missed = results[results["default"] > results["naive"] + WITHIN]
+    rows = [
+        [name, str(len(group)), f"{(group['default'] - group['naive']).mean():.1f}"]
+        + [f"{group[f'{metric}_{who}'].mean():.2f}" for metric in ("mse", "auc") for who in ("default", "naive")]
+        for name, group in _by(missed, ["signal"])
+    ]
+    header = ["Signal", "data sets", "log-likelihood gained", "MSE, maximum", "MSE, naive", "AUC, maximum", "AUC, naive"]
+    better = {m: (missed[f"{m}_default"] - missed[f"{m}_naive"]).to_numpy() for m in ("mse", "auc")}
+    finding = (
+        f"In the {len(missed)} data sets where the naive start ends below the maximum, the maximum is the better "
+        f"estimate (lower MSE) in {int((better['mse'] < 0).sum())} and ranks tissues better (higher AUC) in "
+        f"{int((better['auc'] > 0).sum())}:"
+    )
+    return f"{first}\n\n{finding}\n\n{markdown(header, rows)}"
+
+
+def _by(results: pd.DataFrame, keys: list[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Groups and their names: ``3, ρ = 0.4`` for setting and rho."""
+    return [
+        (", ρ = ".join(f"{value:g}" for value in values), group) for values, group in results.groupby(keys)
+    ]
 
 
 STUDY = Study("starts", paper_cells(), 10, replicate, table)

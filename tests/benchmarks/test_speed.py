@@ -1,0 +1,97 @@
+"""How much faster the default fit (all its starts) is than ONE start of the dense twin, measured in the same run.
+
+    uv run pytest tests/benchmarks --benchmark-enable -s
+
+The dense twin runs EM as in the paper, with n x n matrices, until an iteration gains less than 1e-6. With 838 samples
+that takes it minutes, so there it is stopped after a few iterations: the ratio printed is then a lower bound.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ebmodel
+from ebmodel import dense
+
+
+def _gene(n: int, m: int, missing: float):
+    rng = np.random.default_rng(1)
+    params = ebmodel.Params(tau1=0.5, beta=rng.normal(0.0, 1.0 / np.sqrt(n), 30), eta=1.0, sigma2=1.0)
+    return ebmodel.simulate.model_true(params, n=n, m=m, missing=missing, seed=2)
+
+
+def _dense_seconds(gene, max_iter: int) -> tuple[float, int]:
+    X, Y = gene["X"].to_numpy(), gene["Y"].to_numpy()
+    start = ebmodel.Params(tau1=0.5, beta=np.zeros(X.shape[1]), eta=1.0, sigma2=1.0)
+    steps = 0
+
+    def counted(*arguments):
+        nonlocal steps
+        steps += 1
+        return dense_step(*arguments)
+
+    dense_step = dense.em_step_missing
+    dense.em_step_missing = counted
+    try:
+        began = time.perf_counter()
+        dense.em(X, Y, start, max_iter=max_iter)
+        return time.perf_counter() - began, steps
+    finally:
+        dense.em_step_missing = dense_step
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "missing", "max_iter", "target"),
+    [(50, 50, 0.0, 10_000, 30.0), (838, 32, 0.4, 5, 100.0)],
+    ids=["n=50, p=30, m=50, complete", "n=838, p=30, m=32, 40 % missing"],
+)
+def test_default_fit_against_one_dense_start(benchmark, request, n, m, missing, max_iter, target):
+    gene = _gene(n, m, missing)
+    if benchmark.disabled:  # an ordinary test run: that it runs is all that is asked
+        max_iter = 1
+    fit = benchmark.pedantic(ebmodel.fit, (gene.X, gene.Y), rounds=5, warmup_rounds=1)
+    assert fit.converged
+    seconds, steps = _dense_seconds(gene, max_iter)
+    if benchmark.disabled:
+        return
+    ratio = seconds / benchmark.stats.stats.median
+    bound = ">= " if steps == max_iter else ""
+    benchmark.extra_info |= {"dense_seconds": seconds, "dense_steps": steps, "ratio": ratio}
+    print(
+        f"\n{request.node.callspec.id}: default fit {1e3 * benchmark.stats.stats.median:.1f} ms, one dense start "
+        f"{bound}{seconds:.2f} s ({steps} iterations): ratio {bound}{ratio:.0f} (target {target:.0f})"
+    )
+
+
+def test_first_call(benchmark, tmp_path):
+    """What compiling costs: a first fit with an empty cache, a first fit with a full one, and the next."""
+    script = textwrap.dedent("""
+        import time, ebmodel
+        gene = ebmodel.simulate.setting(3, seed=0, n=40, m=10, p=5)
+        times = []
+        for _ in range(2):
+            began = time.perf_counter(); ebmodel.fit(gene.X, gene.Y); times.append(time.perf_counter() - began)
+        print(*times)
+    """)
+    if benchmark.disabled:
+        pytest.skip("compiles everything again: run with --benchmark-enable")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    root = Path(ebmodel.__file__).parents[1]
+
+    def fresh() -> list[float]:
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=environment, cwd=root, capture_output=True, text=True, check=True
+        )
+        return [float(word) for word in run.stdout.split()]
+
+    (cold, _), (cached, warm) = benchmark.pedantic(lambda: (fresh(), fresh()), rounds=1)
+    assert warm < cold
+    print(f"\nfirst fit: {cold:.1f} s compiling, {cached:.2f} s from the cache; next {1e3 * warm:.1f} ms")

@@ -58,9 +58,10 @@ def maximisation(stats: Statistics, T: Array, state: State) -> State:
     active = np.sum(T)
     if active == 0.0:  # nothing on the slab: gamma and eta have no say in the likelihood
         return State(0.0, state.gamma, 0.0, np.sum(stats.yy) / np.sum(stats.n))
-    gamma = slab_mean(stats, T, state)
+    tau1 = active / len(T)  # sum T / m
+    gamma = slab_mean(stats, T, state)  # for complete data sum T betahat / sum T
     eta, sigma2 = slab_and_error_variance(stats, T, gamma, state.eta / state.sigma2)
-    return State(active / len(T), gamma, eta, sigma2)
+    return State(tau1, gamma, eta, sigma2)
 
 
 @kernel
@@ -83,7 +84,7 @@ def slab_mean(stats: Statistics, T: Array, state: State) -> Array:
     weight, pull, diagonal = np.empty((patterns, rank)), np.empty((patterns, rank)), np.zeros(rank)
     for k in range(patterns):
         for j in range(rank):
-            precision = stats.d[k, j] / (state.sigma2 + state.eta * stats.d[k, j])
+            precision = stats.d[k, j] / (state.sigma2 + state.eta * stats.d[k, j])  # d/(sigma2 + eta d)
             weight[k, j] = total[k] * precision
             pull[k, j] = precision * (pooled[k, j] - total[k] * a[k, j])
         V, row = stats.V[k], weight[k]
@@ -116,6 +117,7 @@ def slab_mean(stats: Statistics, T: Array, state: State) -> Array:
 
 
 CG_TOLERANCE = 0.1
+"""Reduction of the gradient asked of one M-step: EM's later steps do the rest, and less costs fewer passes over V."""
 
 
 @kernel
@@ -144,7 +146,7 @@ def slab_and_error_variance(stats: Statistics, T: Array, gamma: Array, phi: floa
         row, d, b, centre = pooled[k], stats.d[k], stats.b[t], a[k]
         for j in range(rank):
             row[j] += T[t] * d[j] * (b[j] - centre[j]) ** 2
-    n, scale = np.sum(stats.n), np.mean(stats.d)
+    n, scale = float(np.sum(stats.n)), float(np.mean(stats.d))
     x = _root(total, pooled, stats.d, fixed, n, scale, 1.0 / (1.0 + phi * scale))
     best = (1.0 / x - 1.0) / scale
     if _profile(total, pooled, stats.d, fixed, n, best) < _profile(total, pooled, stats.d, fixed, n, phi):
@@ -153,6 +155,7 @@ def slab_and_error_variance(stats: Statistics, T: Array, gamma: Array, phi: floa
     for k in range(patterns):
         for j in range(rank):
             explained += pooled[k, j] / (1.0 + best * stats.d[k, j])
+    # sum [ (1-T)|y|^2 + T (rss + sum d (b-a)^2/(1 + phi d)) ] / sum n; for d = 1 the published update, given eta >= 0
     sigma2 = (fixed + explained) / n
     return best * sigma2, sigma2
 
@@ -165,7 +168,7 @@ def _profile(total: Array, pooled: Array, d: Array, fixed: float, n: float, phi:
         log_det += total[k] * log_product(d[k], phi)
         for j in range(d.shape[1]):
             squares += pooled[k, j] / (1.0 + phi * d[k, j])
-    return -n * np.log(squares) - log_det
+    return float(-n * np.log(squares) - log_det)
 
 
 @kernel

@@ -138,7 +138,7 @@ def alpha_profile(
     profile = _Profile(compressed, n_starts, seed, tol, max_iter)
     best = profile.maximum()
     top = profile(best)
-    cut = top - gammaincinv(0.5, level)  # half the chi-squared quantile, one degree of freedom
+    cut = top - float(gammaincinv(0.5, level))  # half the chi-squared quantile, one degree of freedom
     interval = [profile.crossing(best, cut, LOW), profile.crossing(best, cut, HIGH)]
     grid = np.unique(np.append(GRID if alphas is None else np.asarray(alphas, dtype=float), best))
     return xr.Dataset(

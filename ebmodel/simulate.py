@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from ebmodel.errors import InputError, expect
 from ebmodel.labels import SAMPLE, SNP, TISSUE
@@ -136,7 +137,7 @@ def model_true(
 
 def _respond(
     X: Array,
-    active: Array,
+    active: NDArray[np.bool_],
     slab: Array,
     beta: Array,
     sigma: float,

@@ -1,12 +1,51 @@
-"""Empirical-Bayes multi-tissue eQTL regression: the model of Xue & Li, fitted exactly, and tools to check it."""
+"""Empirical-Bayes multi-tissue eQTL regression: the model of Xue & Li, fitted exactly, and tools to check it.
 
-from ebmodel import simulate
-from ebmodel.errors import InputError
-from ebmodel.fit import fit, loglik, oracle
-from ebmodel.data import standardise
-from ebmodel.model import Params
-from ebmodel.results import Fit, open_fit
-from ebmodel.shape import alpha_profile
+Names are imported when first used, so that ``import ebmodel`` and the command line's help come at once.
+"""
 
-__all__ = ["Fit", "InputError", "Params", "alpha_profile", "fit", "loglik", "open_fit", "oracle", "simulate", "standardise"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ebmodel import simulate as simulate
+    from ebmodel.data import standardise as standardise
+    from ebmodel.errors import InputError as InputError
+    from ebmodel.fitting import fit as fit
+    from ebmodel.fitting import loglik as loglik
+    from ebmodel.fitting import oracle as oracle
+    from ebmodel.model import Params as Params
+    from ebmodel.results import Fit as Fit
+    from ebmodel.results import open_fit as open_fit
+    from ebmodel.shape import alpha_profile as alpha_profile
+
 __version__ = "0.1.0"
+
+_WHERE = {
+    "Fit": "results",
+    "InputError": "errors",
+    "Params": "model",
+    "alpha_profile": "shape",
+    "fit": "fitting",
+    "loglik": "fitting",
+    "open_fit": "results",
+    "oracle": "fitting",
+    "simulate": "simulate",
+    "standardise": "data",
+}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'ebmodel' has no attribute {name!r}")
+    module = import_module(f"ebmodel.{_WHERE[name]}")
+    value = module if name == _WHERE[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

@@ -186,9 +186,7 @@ def _slope(total: Array, pooled: Array, d: Array, fixed: float, n: float, scale:
 
 
 @kernel
-def _root(
-    total: Array, pooled: Array, d: Array, fixed: float, n: float, scale: float, x: float
-) -> float:
+def _root(total: Array, pooled: Array, d: Array, fixed: float, n: float, scale: float, x: float) -> float:
     """The root of `_slope` uphill of x, in (0, 1]; 1 (eta = 0) where the profile rises towards it. Illinois method."""
     f = _slope(total, pooled, d, fixed, n, scale, x)
     low = high = x

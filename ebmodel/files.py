@@ -9,6 +9,7 @@ import gzip
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ import pyarrow.parquet
 
 from ebmodel.errors import InputError, expect, listed
 
-__all__ = ["read_table", "writing"]
+__all__ = ["check_writable", "read_table", "writing"]
 
+ZARR_MARK = "zarr.json"  # what makes a folder a Zarr store, which may be written over
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -51,11 +53,14 @@ def read_table(path: str | Path) -> pd.DataFrame:
         elif kind in SEPARATORS:
             table = _read_text(path, SEPARATORS[kind])
         else:
-            raise InputError("a .csv, .tsv or .parquet file (.gz too)", f"{kind or 'no ending'}", str(path), "convert it")
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError("a whole gzip file", str(error), str(path), "fetch or compress it again") from error
+            raise InputError(
+                "a .csv, .tsv or .parquet file (.gz too)", f"{kind or 'no ending'}", str(path), "convert it"
+            )
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError("a whole gzip file", _one_line(error), str(path), "fetch or compress it again") from error
     except pa.ArrowInvalid as error:
-        raise InputError("a rectangular table", _one_line(error), str(path), "give every row the same columns") from error
+        do = "give every row the same columns, as UTF-8 text" if kind in SEPARATORS else "write it again"
+        raise InputError("a rectangular table", _one_line(error), str(path), do) from error
     except OSError as error:
         raise InputError("a readable file", _one_line(error), str(path), "fetch or write it again") from error
     columns = pd.Index(table.column_names[1:])
@@ -64,17 +69,22 @@ def read_table(path: str | Path) -> pd.DataFrame:
     twice = columns[columns.duplicated()].unique()
     expect(len(twice) == 0, "each column once", f"{listed(twice)} more than once", str(path), "make names unique")
     frame = pd.DataFrame({name: table.column(j + 1).to_pandas() for j, name in enumerate(columns)})
-    frame.index = pd.Index(table.column(0).to_pandas().astype(str), name=table.column_names[0])
+    names = table.column(0).to_pandas()
+    unnamed = names.isna().to_numpy().nonzero()[0]
+    got = f"none in row {unnamed[0] + 1} of the samples" if len(unnamed) else ""
+    expect(len(unnamed) == 0, "a sample name in the first column", got, str(path), "name the sample")
+    frame.index = pd.Index(names.astype(str), name=table.column_names[0])
     frame.attrs["source"] = str(path)
     return frame
 
 
 def _read_text(path: Path, separator: str) -> pa.Table:
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as source:
-        text = source.read()
-    header = text[: text.find(b"\n")].decode(errors="replace").rstrip("\r").split(separator)
-    names = [name.strip('"') for name in header]
+        text = source.read().removeprefix(b"\xef\xbb\xbf")  # the mark that spreadsheets put before UTF-8
+    header, _, rows = text.partition(b"\n")
+    names = [name.strip('"') for name in header.decode(errors="replace").rstrip("\r").split(separator)]
     expect(any(names), "a header line", "an empty one", str(path), "name the columns")
+    expect(bool(rows.strip()), "at least one sample", "a header alone", str(path), "add data")
     return pyarrow.csv.read_csv(
         pa.BufferReader(text),
         # one block: a column's type is then that of all its cells, not of the first few
@@ -111,20 +121,39 @@ def writing(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder is missing or cannot be written.
+        If the folder is missing or cannot be written, or ``path`` is a folder that is no Zarr store.
     """
     path = Path(path)
-    folder = path.parent
-    expect(folder.is_dir(), "an existing folder", "none", str(folder), "make it first")
-    temporary = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+    check_writable(path)
+    temporary, old = (path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.{end}" for end in ("part", "old"))
     try:
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    except PermissionError as error:
-        raise InputError("a folder that can be written", "permission denied", str(folder), "choose another") from error
+        if path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
+            path.rename(old)
+        temporary.replace(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        got = error.strerror or _one_line(error)
+        raise InputError("a place that can be written", got, str(path), "choose another or make room") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        for left in (temporary, old):
+            if left.is_dir():
+                shutil.rmtree(left)
+            left.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a path that `writing` could not write, before the work that leads up to it.
+
+    Raises
+    ------
+    InputError
+        As `writing`.
+    """
+    path = Path(path)
+    folder, where = path.parent, f"the output path {path}"
+    expect(folder.is_dir(), "an existing folder", f"no folder {str(folder)!r}", where, "make it first")
+    expect(os.access(folder, os.W_OK), "a folder that can be written", "permission denied", where, "choose another")
+    if path.is_dir():
+        expect((path / ZARR_MARK).is_file(), "a file or a Zarr store", "another folder", where, "choose another name")

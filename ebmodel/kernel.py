@@ -12,4 +12,6 @@ __all__ = ["kernel"]
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
     """Compile with Numba, cached on disk; sums may be reordered (for SIMD), infinities and NaN keep their meaning."""
-    return cast(F, numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})(function))
+    return cast(
+        "F", numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})(function)
+    )

@@ -47,7 +47,7 @@ class Fit:
 
     @property
     def loglik(self) -> float:
-        """log p(Y) at ``params``, constants included."""
+        """The log-likelihood log p(Y) at ``params``, constants included."""
         return float(self.dataset["loglik"])
 
     @property
@@ -57,7 +57,7 @@ class Fit:
 
     @property
     def log_bayes_factor(self) -> xr.DataArray:
-        """log K_t, H0 over H1 (6): negative favours an effect, (tissue)."""
+        """The log Bayes factor log K_t, H0 over H1 (6): negative favours an effect, (tissue)."""
         return self.dataset["log_bayes_factor"]
 
     @property
@@ -82,7 +82,7 @@ class Fit:
 
     @property
     def trace(self) -> xr.DataArray:
-        """log p(Y) after every step of the winning start, (iteration)."""
+        """The log-likelihood after every step of the winning start, (iteration)."""
         return self.dataset["trace"]
 
     @property
@@ -120,7 +120,7 @@ class Fit:
         names = ds[COVARIATE].to_numpy() if COVARIATE in ds.dims else np.array([])
         expected = X @ effects.to_numpy().T
         if len(names):
-            expected = expected + design_like(names, covariates, len(X)) @ ds["covariate_effects"].to_numpy().T
+            expected = expected + design_like(names, covariates, X_new) @ ds["covariate_effects"].to_numpy().T
         return xr.DataArray(
             expected, dims=(SAMPLE, TISSUE), coords={SAMPLE: samples, TISSUE: effects[TISSUE]}, name="prediction"
         )
@@ -138,7 +138,7 @@ class Fit:
         Returns
         -------
         DataTree
-            ``posterior`` holds ``active`` (chain, draw, tissue) and ``effects`` (chain, draw, tissue, snp);
+            ``posterior`` holds ``active`` (chain, draw, tissue), 0 or 1, and ``effects`` (chain, draw, tissue, snp);
             ``observed_data`` Y; ``constant_data`` X and the covariates; ``fit`` the rest of ``dataset``.
         """
         ds = self.dataset
@@ -147,7 +147,7 @@ class Fit:
         active, effects = draw(stats, whitening, self.params, (chains, draws), rng)
         coords = {CHAIN: np.arange(chains), DRAW: np.arange(draws), TISSUE: ds[TISSUE], SNP: ds[SNP]}
         variables = {
-            "active": ((CHAIN, DRAW, TISSUE), active),
+            "active": ((CHAIN, DRAW, TISSUE), active.astype(int)),  # ArviZ cannot take quantiles of booleans
             "effects": ((CHAIN, DRAW, TISSUE, SNP), effects),
         }
         drawn = xr.Dataset(variables, coords, attrs={"seed": seed, "conditional_on": "the fit's params"})
@@ -182,8 +182,8 @@ class Fit:
         """Statistics from the stored data: the draws need the posterior's whole covariance."""
         ds = self.dataset
         C = ds["covariates"].to_numpy() if "covariates" in ds else np.empty((ds.sizes[SAMPLE], 0))
-        names = [ds[dim].to_numpy() for dim in (SAMPLE, SNP, TISSUE)]
-        data = Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, *names, np.arange(C.shape[1]))
+        samples, snps, tissues = (ds[dim].to_numpy() for dim in (SAMPLE, SNP, TISSUE))
+        data = Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, samples, snps, tissues, np.arange(C.shape[1]))
         compressed = compress(data)
         return *whiten(compressed, _stored_slab(ds)), compressed
 
@@ -210,9 +210,7 @@ def open_fit(path: str | Path) -> Fit:
     return Fit(dataset)
 
 
-def assemble(
-    data: Data, compressed: Compressed, params: Params, search: Search, notes: Sequence[str] = ()
-) -> Fit:
+def assemble(data: Data, compressed: Compressed, params: Params, search: Search, notes: Sequence[str] = ()) -> Fit:
     """Everything a `Fit` holds, computed at ``params``; ``notes`` join its status."""
     stats, whitening = whiten(compressed, params.slab)
     result = posterior(stats, whitening, params)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ebmodel import em
-from ebmodel.data import NEGLIGIBLE
+from ebmodel.data import NEGLIGIBLE, Data
 from ebmodel.errors import InputError, expect
 from ebmodel.model import Array
 from ebmodel.statistics import Compressed, Statistics
@@ -40,10 +40,12 @@ def maximise(stats: Statistics, starts: Array, tol: float, max_iter: int) -> tup
         value = float(em.expectation(stats, edge)[1])
         if value >= trace[-1] - tol:
             state, trace = edge, np.append(trace, max(value, trace[-1]))
-    return state, Search(float(trace[-1]), trace, values, bool(converged), _status(stats, state, bool(converged), max_iter))
+    return state, Search(
+        float(trace[-1]), trace, values, bool(converged), _status(stats, state, bool(converged), max_iter)
+    )
 
 
-def check_bounded(compressed: Compressed, stats: Statistics) -> None:
+def check_bounded(data: Data, compressed: Compressed, stats: Statistics) -> None:
     """Refuse data for which the likelihood has no maximum, or does not depend on the genotypes.
 
     Raises
@@ -58,9 +60,11 @@ def check_bounded(compressed: Compressed, stats: Statistics) -> None:
     rank = compressed.rank[stats.pattern]
     d = stats.d[stats.d > 0]
     if bool((rank == stats.n)[observed].all()) and d.max() - d.min() < 1e-8 * d.max():
-        got = f"{int(stats.n.max())} degrees of freedom and {int(rank.max())} independent SNPs"
-        do = "use fewer SNPs, or slab='independent'"
-        raise InputError("more samples than SNPs in some tissue", got, "the fullest tissue", do)
+        fullest = int(stats.n.argmax())
+        got = f"{int(stats.n[fullest])} degrees of freedom and {int(rank[fullest])} independent SNPs at most"
+        do = "use fewer SNPs (--top N chooses), or slab='independent'"
+        where = f"tissue {str(data.tissues[fullest])!r} of expression"
+        raise InputError("more samples than SNPs in some tissue", got, where, do)
     if stats.rss.sum() <= NEGLIGIBLE**2 * stats.yy.sum():
         gap = compressed.c - np.einsum("tij,j->ti", compressed.R[compressed.pattern], _pooled(compressed))
         exact = bool((rank < stats.n).any()) or np.sum(gap**2) <= NEGLIGIBLE**2 * stats.yy.sum()

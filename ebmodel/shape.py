@@ -88,13 +88,13 @@ class _Profile:
         return float("nan")
 
 
-def best_power(
-    compressed: Compressed, n_starts: int, seed: int, tol: float, max_iter: int
-) -> tuple[float, Array, str]:
+def best_power(compressed: Compressed, n_starts: int, seed: int, tol: float, max_iter: int) -> tuple[float, Array, str]:
     """The alpha of largest likelihood, the active sets found on the way (start, tissue), and a note if at an end."""
     profile = _Profile(compressed, n_starts, seed, tol, max_iter)
     alpha = profile.maximum()
-    note = f"boundary alpha = {alpha:.0f}: an end of its range" if min(alpha - LOW, HIGH - alpha) < 2 * PRECISION else ""
+    note = (
+        f"boundary alpha = {alpha:.0f}: an end of its range" if min(alpha - LOW, HIGH - alpha) < 2 * PRECISION else ""
+    )
     return alpha, profile.solutions[alpha][1][None], note
 
 
@@ -133,8 +133,9 @@ def alpha_profile(
         As `ebmodel.fit`, or if ``level`` is not inside (0, 1).
     """
     expect(0.0 < level < 1.0, "0 < level < 1", level, "level", "give a confidence such as 0.95")
-    compressed = compress(tidy(X, Y, covariates, intercept=intercept))
-    check_bounded(compressed, whiten(compressed, "independent")[0])
+    data = tidy(X, Y, covariates, intercept=intercept)
+    compressed = compress(data)
+    check_bounded(data, compressed, whiten(compressed, "independent")[0])
     profile = _Profile(compressed, n_starts, seed, tol, max_iter)
     best = profile.maximum()
     top = profile(best)

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--jobs", type=int, default=-1, help="worker processes; all cores if not given")
     report = commands.add_parser("report", help="print the tables from the stored results")
     report.add_argument("--study", choices=studies, action="append", help="one study; all if not given")
-    report.add_argument("--write", action="store_true", help="put the tables into the README")
+    report.add_argument("--write", action="store_true", help="draw the figures and put the tables into the README")
     options = parser.parse_args(arguments)
     if options.command == "run":
         study = studies[options.study]
@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         shown = studies[name].table(studies[name].read())
         print(f"\n{name}\n\n{shown}")
         text = insert(text, name, shown)
+        if options.write:
+            studies[name].draw()
     if options.write:
         README.write_text(text, encoding="utf-8")
     return 0

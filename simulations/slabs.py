@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 import ebmodel
 from simulations.metrics import auc, mse
@@ -11,8 +12,13 @@ from simulations.study import SIGNALS, Cell, Row, Study, markdown, paper_cells
 
 SLABS = {"paper": "g", "independent": "independent", "power": "power"}
 MSE = ("zero", "ols", *SLABS)
-NAMES = {"zero": "zero", "ols": "OLS", "paper": "paper (α = 1)", "independent": "independent (α = 0)",
-         "power": "power (α̂)"}
+NAMES = {
+    "zero": "zero",
+    "ols": "OLS",
+    "paper": "paper (α = 1)",
+    "independent": "independent (α = 0)",
+    "power": "power (α̂)",
+}
 
 
 def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
@@ -52,4 +58,37 @@ def table(results: pd.DataFrame) -> str:
     )
 
 
-STUDY = Study("slabs", paper_cells(), 20, replicate, table)
+LOOKS = {
+    "zero": {"color": "0.45", "linestyle": ":", "marker": ""},
+    "ols": {"color": "0.45", "linestyle": "--", "marker": ""},
+    "paper": {"color": "#D55E00", "linestyle": "-", "marker": "s"},
+    "independent": {"color": "#009E73", "linestyle": "-", "marker": "^"},
+    "power": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+}
+
+
+def figure(results: pd.DataFrame) -> Figure:
+    """MSE of effects against rho, one panel for each setting and signal, with standard errors."""
+    groups = results.groupby(["setting", "rho", "signal"])
+    means, errors = groups.mean(numeric_only=True), groups.sem(numeric_only=True)
+    settings = sorted(results["setting"].unique())
+    drawing = Figure(figsize=(9.6, 3.0 * len(settings)), layout="constrained")
+    panels = drawing.subplots(len(settings), len(SIGNALS), sharex=True, sharey=True, squeeze=False)
+    for row, setting in zip(panels, settings, strict=True):
+        for ax, signal in zip(row, SIGNALS, strict=True):
+            for name, look in LOOKS.items():
+                at = means.loc[(setting, slice(None), signal), f"mse_{name}"]
+                spread = errors.loc[at.index, f"mse_{name}"]
+                rho = at.index.get_level_values("rho")
+                ax.errorbar(rho, at, spread, label=NAMES[name], linewidth=1.4, markersize=4.5, **look)
+            ax.set(yscale="log", title=f"Setting {setting}, signal {signal:g}")
+        row[0].set_ylabel("MSE of effects")
+    for ax in panels[-1]:
+        ax.set_xlabel("ρ, correlation of SNPs and of effects")
+    drawing.legend(
+        *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(LOOKS), frameon=False
+    )
+    return drawing
+
+
+STUDY = Study("slabs", paper_cells(), 20, replicate, table, figure)

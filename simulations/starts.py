@@ -49,7 +49,8 @@ def naive_state(stats: Statistics) -> em.State:
 
 def random_states(stats: Statistics, rng: np.random.Generator, size: int) -> list[em.State]:
     """Starts that owe nothing to the package's own: half random sets of active tissues, a quarter random weights for
-    every tissue, a quarter one tissue's estimate as the mean with a random spread."""
+    every tissue, a quarter one tissue's estimate as the mean with a random spread.
+    """
     m, states = len(stats.n), []
     for i in range(size):
         if i % 4 < 2:
@@ -95,7 +96,15 @@ def table(results: pd.DataFrame) -> str:
         + [f"{group[f'{metric}_{who}'].mean():.2f}" for metric in ("mse", "auc") for who in ("default", "naive")]
         for name, group in _by(missed, ["signal"])
     ]
-    header = ["Signal", "data sets", "log-likelihood gained", "MSE, maximum", "MSE, naive", "AUC, maximum", "AUC, naive"]
+    header = [
+        "Signal",
+        "data sets",
+        "log-likelihood gained",
+        "MSE, maximum",
+        "MSE, naive",
+        "AUC, maximum",
+        "AUC, naive",
+    ]
     better = {m: (missed[f"{m}_default"] - missed[f"{m}_naive"]).to_numpy() for m in ("mse", "auc")}
     finding = (
         f"In the {len(missed)} data sets where the naive start ends below the maximum, the maximum is the better "
@@ -107,9 +116,7 @@ def table(results: pd.DataFrame) -> str:
 
 def _by(results: pd.DataFrame, keys: list[str]) -> list[tuple[str, pd.DataFrame]]:
     """Groups and their names: ``3, ρ = 0.4`` for setting and rho."""
-    return [
-        (", ρ = ".join(f"{value:g}" for value in values), group) for values, group in results.groupby(keys)
-    ]
+    return [(", ρ = ".join(f"{value:g}" for value in values), group) for values, group in results.groupby(keys)]
 
 
 STUDY = Study("starts", paper_cells(), 10, replicate, table)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from matplotlib.figure import Figure
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ebmodel.files import writing
@@ -25,9 +26,7 @@ type Row = dict[str, float | int | str]
 
 def paper_cells(settings: Iterable[int] = (1, 3)) -> list[Cell]:
     """The 15 cells of each setting: rho x signal (Section 6 of the paper)."""
-    return [
-        {"setting": k, "rho": rho, "signal": signal} for k, rho, signal in product(settings, RHOS, SIGNALS)
-    ]
+    return [{"setting": k, "rho": rho, "signal": signal} for k, rho, signal in product(settings, RHOS, SIGNALS)]
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Study:
     replications: int
     replicate: Callable[[Cell, np.random.SeedSequence], list[Row]]
     table: Callable[[pd.DataFrame], str]
+    figure: Callable[[pd.DataFrame], Figure] | None = None
 
     @property
     def path(self) -> Path:
@@ -62,9 +62,7 @@ class Study:
         """Run what is not stored yet, saving after every replication of all cells."""
         table = self.read() if self.path.exists() else pd.DataFrame()
         done = set() if table.empty else set(table[[*self.cells[0], "replication"]].itertuples(index=False, name=None))
-        todo = [
-            (cell, i) for i in range(replications) for cell in self.cells if (*cell.values(), i) not in done
-        ]
+        todo = [(cell, i) for i in range(replications) for cell in self.cells if (*cell.values(), i) not in done]
         columns = [TextColumn(self.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
         with Progress(*columns) as progress, Parallel(n_jobs=jobs, return_as="generator") as parallel:
             bar, fresh = progress.add_task(self.name, total=len(todo)), []
@@ -75,6 +73,15 @@ class Study:
                     table = self._save(table, fresh)
                     fresh = []
         return table
+
+    def draw(self) -> Path | None:
+        """Draw the figure, if the study has one, beside its results."""
+        if self.figure is None:
+            return None
+        path = self.path.with_suffix(".png")
+        with writing(path) as temporary:
+            self.figure(self.read()).savefig(temporary, dpi=130, format="png")
+        return path
 
     def _save(self, table: pd.DataFrame, fresh: list[Row]) -> pd.DataFrame:
         table = pd.concat([table, pd.DataFrame(fresh)], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Small data sets of every shape the model must handle, at random parameters, for the tests that pin fast code to dense."""
+"""Small data sets of every shape the model must handle, at random parameters, for tests against the dense twin."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def build(shape: str, slab: Any, seed: int = 0, signal: float = 1.0) -> Case:
         C = np.column_stack([np.ones(n), C])
     if spec.get("redundant"):
         C[:, -1] = C[:, 0] + C[:, 1]
-    effects = signal * np.where(rng.random(m) < 0.5, (rng.standard_normal(p) + 0.5 * rng.standard_normal((m, p))).T, 0.0)
+    active = rng.random(m) < 0.5
+    effects = signal * np.where(active, (rng.standard_normal(p) + 0.5 * rng.standard_normal((m, p))).T, 0.0)
     Y = X @ effects + C @ rng.standard_normal((C.shape[1], m)) + 1.5 * rng.standard_normal((n, m))
     gone = rng.random((n, m)) < spec["missing"]
     if spec["few"] is not None:
@@ -96,7 +97,10 @@ def build(shape: str, slab: Any, seed: int = 0, signal: float = 1.0) -> Case:
     return Case(X, Y, C if C.shape[1] else None, params)
 
 
-@pytest.fixture(scope="session", params=[(shape, slab) for shape in SHAPES for slab in SLABS], ids=lambda c: f"{c[0]}-{c[1]}")
+EVERY = [pytest.param((shape, slab), id=f"{shape}-{slab}") for shape in SHAPES for slab in SLABS]
+
+
+@pytest.fixture(scope="session", params=EVERY)
 def case(request: pytest.FixtureRequest) -> Case:
     """Every shape of data with every shape of slab."""
     return build(*request.param)

@@ -85,11 +85,11 @@ def fit(
     notes = []
     starts = np.empty((0, len(data.tissues)))
     if isinstance(slab, str) and slab == POWER:
-        check_bounded(compressed, whiten(compressed, "independent")[0])
+        check_bounded(data, compressed, whiten(compressed, "independent")[0])
         slab, starts, note = best_power(compressed, n_starts, seed, tol, max_iter)
         notes = [note] if note else []
     stats, whitening = whiten(compressed, slab)
-    check_bounded(compressed, stats)
+    check_bounded(data, compressed, stats)
     starts = np.vstack([active_sets(stats, n_starts, seed), starts])
     state, search = maximise(stats, starts, tol, max_iter)
     params = Params(

@@ -1,0 +1,159 @@
+"""Posterior moments, local false sign rates and draws, pinned to the dense twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+import ebmodel
+from ebmodel import dense
+from ebmodel.posterior import draw, posterior
+
+DRAWS = 20_000
+Z = 5.0
+"""Standard errors allowed: among hundreds of correct estimates one is further off once in 10,000 seeds."""
+
+
+def at(case):
+    return posterior(case.stats, case.whitening, case.params)
+
+
+def mixture_moments(case):
+    """Mean (m, p) and covariance (m, p, p) of beta(t) | Y from the dense slab moments and P(I(t)=1)."""
+    h = dense.posterior_probability(*case.dense)[:, None]
+    mean, covariance = dense.moments(*case.dense)
+    outer = mean[:, :, None] * mean[:, None, :]
+    return h * mean, h[..., None] * (covariance + outer) - h[..., None] ** 2 * outer
+
+
+def test_probability(case):
+    np.testing.assert_allclose(at(case).probability, dense.loglik_enumerated(*case.dense)[1], rtol=1e-9)
+
+
+def test_slab_moments(case, pin):
+    mean, covariance = dense.moments(*case.dense)
+    pin(at(case).slab_mean, mean)
+    np.testing.assert_allclose(at(case).slab_sd ** 2, np.diagonal(covariance, axis1=1, axis2=2), rtol=1e-9)
+
+
+def test_effects_and_their_sd(case, pin):
+    mean, covariance = mixture_moments(case)
+    pin(at(case).mean, mean)
+    np.testing.assert_allclose(at(case).sd ** 2, np.diagonal(covariance, axis1=1, axis2=2), rtol=1e-9)
+
+
+def test_the_public_oracle(case, pin):
+    fit = ebmodel.oracle(case.X, case.Y, case.params, covariates=case.C)
+    mean, covariance = mixture_moments(case)
+    pin(fit.loglik, dense.loglik(*case.dense))
+    pin(fit.posterior_probability, dense.posterior_probability(*case.dense))
+    pin(fit.log_bayes_factor, dense.log_bayes_factor(*case.dense), scale=np.abs(dense.log_slab(*case.dense)).max())
+    pin(fit.effects, mean)
+    pin(fit.effects_sd**2, np.diagonal(covariance, axis1=1, axis2=2))
+
+
+def test_lfsr_is_the_smaller_tail(case, pin):
+    h = dense.posterior_probability(*case.dense)[:, None]
+    mean, covariance = dense.moments(*case.dense)
+    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    not_above = (1 - h) + h * norm.cdf(0, mean, sd)
+    not_below = (1 - h) + h * norm.sf(0, mean, sd)
+    pin(at(case).lfsr, np.minimum(not_above, not_below), scale=1.0)
+
+
+def test_lfsr_without_spread(make_case):
+    """At eta = 0 an active effect is beta exactly: its sign is wrong only where the tissue is not active."""
+    case = make_case("missing", "g")
+    params = ebmodel.Params(tau1=0.4, beta=[1.0, -2.0, 0.0, 0.5], eta=0.0, sigma2=1.5)
+    result = posterior(case.stats, case.whitening, params)
+    h = dense.posterior_probability(case.X, case.Y, params)
+    expected = np.repeat(1 - h[:, None], 4, axis=1)
+    expected[:, 2] = 1.0
+    np.testing.assert_allclose(result.lfsr, expected, rtol=1e-9)
+    np.testing.assert_allclose(result.slab_sd, 0.0, atol=1e-300)
+    np.testing.assert_allclose(result.sd, np.sqrt(h * (1 - h))[:, None] * np.abs(params.beta), rtol=1e-9)
+
+
+def test_tissue_without_data_keeps_its_prior(make_case, pin):
+    case = make_case("tissue-unobserved", "independent")
+    result, theta = at(case), case.params
+    assert np.isnan(case.Y[:, 0]).all()
+    pin(result.probability[0], theta.tau1)
+    pin(result.slab_mean[0], theta.beta)
+    pin(result.slab_sd[0], np.full(4, np.sqrt(theta.eta)))
+    pin(result.log_bayes_factor[0], 0.0, scale=1.0)
+
+
+SAMPLED = [
+    ("missing", "g"),
+    ("fewer-samples-than-snps", 0.5),
+    ("collinear-missing", "g"),
+    ("collinear-missing", "independent"),  # here the posterior has directions that no sample sees
+    ("covariates-intercept-missing", -1.0),
+    ("wide-missing", "matrix"),
+]
+
+
+def sample(make_case, shape, slab):
+    """A case with weak signals, so that many tissues are neither surely active nor surely not, and draws from it."""
+    case = make_case(shape, slab, signal=0.2)
+    active, effects = draw(case.stats, case.whitening, case.params, (DRAWS,), np.random.default_rng(1))
+    assert active.shape == (DRAWS, len(case.Y.T))
+    assert effects.shape == (DRAWS, len(case.Y.T), len(case.X.T))
+    assert np.sum(np.abs(active.mean(axis=0) - 0.5) < 0.4) >= 3
+    return case, active, effects
+
+
+@pytest.mark.parametrize(("shape", "slab"), SAMPLED)
+def test_draws_have_the_dense_moments(make_case, shape, slab):
+    case, active, effects = sample(make_case, shape, slab)
+    h = dense.posterior_probability(*case.dense)
+    assert (effects[~active] == 0.0).all()
+    assert (np.abs(active.mean(axis=0) - h) <= Z * np.sqrt(h * (1 - h) / DRAWS)).all()
+    for t, (mean, covariance) in enumerate(zip(*dense.moments(*case.dense), strict=True)):
+        drawn = effects[active[:, t], t]
+        if len(drawn) < 100:
+            continue
+        variance = np.diag(covariance)
+        assert (np.abs(drawn.mean(axis=0) - mean) <= Z * np.sqrt(variance / len(drawn)) + 1e-12).all()
+        # a normal sample: var(x_i x_j) = v_i v_j + v_ij^2
+        se = np.sqrt((np.outer(variance, variance) + covariance**2) / len(drawn))
+        centred = drawn - mean
+        assert (np.abs(centred.T @ centred / len(drawn) - covariance) <= Z * se + 1e-12).all()
+
+
+@pytest.mark.parametrize(("shape", "slab"), SAMPLED)
+def test_draws_of_effects_have_the_reported_mean_and_sd(make_case, shape, slab):
+    case, _, effects = sample(make_case, shape, slab)
+    result = at(case)
+    assert (np.abs(effects.mean(axis=0) - result.mean) <= Z * result.sd / np.sqrt(DRAWS) + 1e-12).all()
+    squares = (effects - result.mean) ** 2
+    assert (np.abs(squares.mean(axis=0) - result.sd**2) <= Z * squares.std(axis=0) / np.sqrt(DRAWS) + 1e-12).all()
+
+
+def test_draws_are_independent_between_tissues(make_case):
+    effects = sample(make_case, "collinear-missing", "independent")[2]
+    (m, p), varies = effects.shape[1:], effects.reshape(DRAWS, -1).std(axis=0) > 0
+    correlation = np.corrcoef(effects.reshape(DRAWS, -1)[:, varies].T)
+    tissue = np.repeat(np.arange(m), p)[varies]
+    between = tissue[:, None] != tissue
+    assert np.abs(correlation[between]).max() <= Z / np.sqrt(DRAWS)
+
+
+@pytest.mark.parametrize(("shape", "slab"), SAMPLED)
+def test_lfsr_is_the_share_of_draws(make_case, shape, slab):
+    case, _, effects = sample(make_case, shape, slab)
+    lfsr = at(case).lfsr
+    share = np.minimum((effects <= 0).mean(axis=0), (effects >= 0).mean(axis=0))
+    tolerance = Z * np.sqrt(lfsr * (1 - lfsr) / DRAWS)
+    # the smaller of two shares that are equal within their error is biased downwards, by less than their error
+    assert (np.abs(share - lfsr) <= tolerance).all()
+
+
+def test_draws_follow_their_shape_and_seed(make_case):
+    case = make_case("missing", "g")
+    sets = [draw(case.stats, case.whitening, case.params, (2, 3), np.random.default_rng(s)) for s in (0, 0, 1)]
+    assert sets[0][1].shape == (2, 3, 6, 4)
+    np.testing.assert_array_equal(sets[0][1], sets[1][1])
+    assert (sets[0][1] != sets[2][1]).any()

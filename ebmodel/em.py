@@ -173,7 +173,7 @@ def _profile(total: Array, pooled: Array, d: Array, fixed: float, n: float, phi:
 
 @kernel
 def _slope(total: Array, pooled: Array, d: Array, fixed: float, n: float, scale: float, x: float) -> float:
-    """The profile's derivative in phi, times a positive factor that makes it linear in x = 1/(1 + phi scale) if d = 1."""
+    """The profile's derivative in phi times a positive factor: linear in x = 1/(1 + phi scale) where d = 1."""
     phi = (1.0 / x - 1.0) / scale
     log_det = A = B = 0.0
     for k in range(len(d)):
@@ -226,7 +226,7 @@ SMALLEST = 1e-12
 
 @kernel
 def run(stats: Statistics, state: State, tol: float, max_iter: int) -> tuple[State, Array, bool]:
-    """SQUAREM until a cycle gains less than ``tol``: final state, log p(Y) after every step, and whether it converged."""
+    """SQUAREM until two cycles gain less than ``tol``: the state, log p(Y) after every step, whether it converged."""
     trace = np.empty(max_iter + 3)
     T, loglik = expectation(stats, state)
     trace[0], steps = loglik, 1

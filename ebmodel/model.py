@@ -29,7 +29,8 @@ a number ``alpha``     (X'X/s)^-alpha, s the mean non-zero eigenvalue of X'X, so
 a p x p matrix         that matrix (positive definite)
 =====================  ==============================================================================================
 
-Where X'X is singular its non-zero eigenvalues are used, and a mean beta is the one of least norm.
+Where X'X is singular its non-zero eigenvalues are used, and a mean beta is the one of least norm (for a matrix, of
+least beta' Sigma0^-1 beta).
 
 Notation
 --------

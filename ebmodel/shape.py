@@ -124,8 +124,8 @@ def alpha_profile(
     Returns
     -------
     Dataset
-        ``loglik`` (alpha), the profile; ``estimate``, its maximum in [-3, 2]; ``lower`` and ``upper``, where it falls by
-        half the chi-squared quantile, nan where the interval runs beyond [-3, 2].
+        ``loglik`` (alpha), the profile; ``estimate``, its maximum in [-3, 2]; ``lower`` and ``upper``, where it has
+        fallen by half the chi-squared quantile, nan where the interval runs beyond [-3, 2].
 
     Raises
     ------

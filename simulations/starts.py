@@ -1,4 +1,4 @@
-"""Does the default fit find the maximum? Its starts and a naive single start against a search from 200 random starts."""
+"""Does the default fit find the maximum? It and one naive start, against a search from 200 random starts."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ class Study:
 
     @property
     def path(self) -> Path:
+        """Where the results are stored."""
         return RESULTS / f"{self.name}.csv"
 
     def stream(self, cell: Cell, replication: int) -> np.random.SeedSequence:
@@ -56,6 +57,7 @@ class Study:
         return [{**cell, "replication": replication, **row} for row in found]
 
     def read(self) -> pd.DataFrame:
+        """Read the stored results."""
         return pd.read_csv(self.path)
 
     def run(self, replications: int, jobs: int) -> pd.DataFrame:

@@ -136,6 +136,16 @@ def test_change_of_basis_of_the_fit(seed, missing):
 
 
 @given(seed=seeds, missing=shares)
+def test_a_nearly_singular_basis(seed, missing):
+    """SNPs in almost complete linkage: a condition number of 1e5 costs as much of a double's 16 digits, no more."""
+    X, Y, _, rng = gene(seed, missing)
+    U, V = (ortho_group.rvs(3, random_state=rng) for _ in range(2))
+    want, got = fit(X, Y), fit(X @ (U * [1.0, 1.0, 1e-5]) @ V, Y)
+    same(got.loglik, want.loglik)
+    same(got.posterior_probability, want.posterior_probability, FITTED)
+
+
+@given(seed=seeds, missing=shares)
 def test_a_redundant_snp_changes_no_prediction(seed, missing):
     X, Y, theta, rng = gene(seed, missing)
     more = np.column_stack([X, X @ rng.standard_normal(X.shape[1])])

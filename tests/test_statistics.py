@@ -65,6 +65,10 @@ def test_a_mean_that_data_cannot_tell_is_the_shortest(make_case, pin, shape):
         case = make_case(shape, slab)
         beta = case.params.beta
         pin(case.whitening.unwhiten(case.whitening.whiten(beta)), np.linalg.pinv(case.X) @ case.X @ beta, 1e-10)
+    case = make_case(shape, "matrix")  # here least beta' Sigma0^-1 beta among those of the same X beta
+    X, beta, Sigma0 = case.X, case.params.beta, case.params.slab
+    shortest = Sigma0 @ X.T @ np.linalg.pinv(X @ Sigma0 @ X.T, rtol=1e-10, hermitian=True) @ X @ beta
+    pin(case.whitening.unwhiten(case.whitening.whiten(beta)), shortest, 1e-10)
 
 
 def test_complete_data_are_one_pattern(make_case, pin):

@@ -14,7 +14,7 @@ from ebmodel.results import Fit, assemble
 from ebmodel.search import Search, check_bounded, maximise
 from ebmodel.shape import POWER, best_power
 from ebmodel.starts import active_sets
-from ebmodel.statistics import Compressed, compress, whiten
+from ebmodel.statistics import Compressed, Whitened, compress, whiten
 
 __all__ = ["fit", "loglik", "oracle"]
 
@@ -88,14 +88,14 @@ def fit(
         check_bounded(data, compressed, whiten(compressed, "independent")[0])
         slab, starts, note = best_power(compressed, n_starts, seed, tol, max_iter)
         notes = [note] if note else []
-    stats, whitening = whiten(compressed, slab)
+    stats, whitening = whitened = whiten(compressed, slab)
     check_bounded(data, compressed, stats)
     starts = np.vstack([active_sets(stats, n_starts, seed), starts])
     state, search = maximise(stats, starts, tol, max_iter)
     params = Params(
         tau1=state.tau1, beta=whitening.unwhiten(state.gamma), eta=state.eta, sigma2=state.sigma2, slab=slab
     )
-    return assemble(data, compressed, params, search, notes)
+    return assemble(data, compressed, whitened, params, search, notes)
 
 
 def loglik(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> float:
@@ -118,7 +118,7 @@ def loglik(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
     InputError
         If the data cannot be used, or ``params.beta`` has another number of SNPs.
     """
-    return _at(tidy(X, Y, covariates, intercept=intercept), params)[1]
+    return _at(tidy(X, Y, covariates, intercept=intercept), params)[2]
 
 
 def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> Fit:
@@ -142,15 +142,15 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
         If the data cannot be used, or ``params.beta`` has another number of SNPs.
     """
     data = tidy(X, Y, covariates, intercept=intercept)
-    compressed, value = _at(data, params)
+    compressed, whitened, value = _at(data, params)
     search = Search(value, np.array([value]), np.array([]), True, "at known parameters")
-    return assemble(data, compressed, params, search)
+    return assemble(data, compressed, whitened, params, search)
 
 
-def _at(data: Data, params: Params) -> tuple[Compressed, float]:
+def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, float]:
     beta = np.asarray(params.beta)
     expect(len(beta) == len(data.snps), f"{len(data.snps)} effects, one a SNP", len(beta), "params.beta", "match X")
     compressed = compress(data)
-    stats, whitening = whiten(compressed, params.slab)
+    stats, whitening = whitened = whiten(compressed, params.slab)
     state = em.State(float(params.tau1), whitening.whiten(beta), float(params.eta), float(params.sigma2))
-    return compressed, float(em.expectation(stats, state)[1])
+    return compressed, whitened, float(em.expectation(stats, state)[1])

@@ -16,7 +16,7 @@ from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_O
 from ebmodel.model import Array, Params
 from ebmodel.posterior import draw, posterior
 from ebmodel.search import Search
-from ebmodel.statistics import Compressed, Statistics, Whitening, compress, whiten
+from ebmodel.statistics import Compressed, Statistics, Whitened, Whitening, compress, whiten
 
 __all__ = ["Fit", "assemble", "open_fit"]
 
@@ -210,10 +210,11 @@ def open_fit(path: str | Path) -> Fit:
     return Fit(dataset)
 
 
-def assemble(data: Data, compressed: Compressed, params: Params, search: Search, notes: Sequence[str] = ()) -> Fit:
+def assemble(
+    data: Data, compressed: Compressed, whitened: Whitened, params: Params, search: Search, notes: Sequence[str] = ()
+) -> Fit:
     """Everything a `Fit` holds, computed at ``params``; ``notes`` join its status."""
-    stats, whitening = whiten(compressed, params.slab)
-    result = posterior(stats, whitening, params)
+    result = posterior(*whitened, params)
     by_effect = (TISSUE, SNP)
     variables: dict[str, Any] = {
         "tau1": params.tau1,

@@ -25,7 +25,7 @@ from ebmodel.data import NEGLIGIBLE, Data, project_out
 from ebmodel.errors import InputError, expect, listed
 from ebmodel.model import Array, Slab, slab_power
 
-__all__ = ["Compressed", "Statistics", "Whitening", "compress", "slab_factor", "whiten"]
+__all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "slab_factor", "whiten"]
 
 
 class Statistics(NamedTuple):
@@ -124,7 +124,10 @@ def compress(data: Data) -> Compressed:
     return Compressed(U, s, pattern.astype(np.int64), R, c, rank, n, yy, rss)
 
 
-def whiten(compressed: Compressed, slab: Slab) -> tuple[Statistics, Whitening]:
+type Whitened = tuple[Statistics, Whitening]
+
+
+def whiten(compressed: Compressed, slab: Slab) -> Whitened:
     """Bring in the slab's shape: statistics in the coordinates where its covariance is eta I.
 
     Raises

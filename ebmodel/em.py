@@ -75,9 +75,9 @@ def from_responsibilities(stats: Statistics, T: Array) -> State:
 def slab_mean(stats: Statistics, T: Array, state: State) -> Array:
     """Weighted least squares for gamma, shape (rank,), by conjugate gradients from the current gamma.
 
-    Every step raises Q, so stopping early keeps EM monotone; directions that no active tissue observes stay where they
-    are. The preconditioner is the matrix's diagonal, which is all of it for complete data: one step is then exact and
-    gives the published sum T betahat / sum T.
+    Every step raises Q, so stopping early keeps EM monotone. Q does not depend on gamma in directions that no active
+    tissue observes; `ebmodel.search` puts it to 0 there. The preconditioner is the matrix's diagonal, which is all of
+    it for complete data: one step is then exact and gives the published sum T betahat / sum T.
     """
     total, pooled = _pool(stats, T)
     a, (patterns, rank) = rotate(stats, state.gamma), stats.d.shape

@@ -14,9 +14,6 @@ from ebmodel.statistics import Compressed, Statistics
 
 __all__ = ["Search", "check_bounded", "maximise"]
 
-BOUNDARY = 1e-6
-"""tau1 this near 0 or 1 is compared with the boundary itself."""
-
 
 @dataclass(frozen=True)
 class Search:
@@ -36,10 +33,11 @@ def maximise(stats: Statistics, starts: Array, tol: float, max_iter: int) -> tup
     runs = [em.run(stats, em.from_responsibilities(stats, T), tol, max_iter) for T in starts]
     values = np.array([trace[-1] for _, trace, _ in runs])
     state, trace, converged = runs[int(values.argmax())]
-    for edge in _edges(stats, state):  # EM only creeps towards tau1 = 0 or 1; the limit itself may be the maximum
-        value = float(em.expectation(stats, edge)[1])
-        if value >= trace[-1] - tol:
-            state, trace = edge, np.append(trace, max(value, trace[-1]))
+    for equal in (_least_norm, _no_tissue):
+        other = equal(stats, state)
+        value = float(em.expectation(stats, other)[1])
+        if other is not state and value >= trace[-1] - tol:
+            state, trace = other, np.append(trace, value)
     return state, Search(
         float(trace[-1]), trace, values, bool(converged), _status(stats, state, bool(converged), max_iter)
     )
@@ -78,12 +76,20 @@ def _pooled(compressed: Compressed) -> Array:
     return np.linalg.lstsq(R.reshape(-1, R.shape[2]), compressed.c.ravel())[0]
 
 
-def _edges(stats: Statistics, state: em.State) -> list[em.State]:
-    edges = []
-    if state.tau1 > 1.0 - BOUNDARY:
-        edges.append(em.State(1.0, state.gamma, state.eta, state.sigma2))
-    variance = float(stats.yy.sum() / stats.n.sum())
-    return [*edges, em.State(0.0, np.zeros_like(state.gamma), 0.0, variance)]
+def _least_norm(stats: Statistics, state: em.State) -> em.State:
+    """The same fit with gamma = 0 in directions that no active tissue observes, where any gamma fits as well."""
+    T = em.expectation(stats, state)[0]
+    weight = np.bincount(stats.pattern, T, minlength=len(stats.d))[:, None] * stats.d
+    value, vector = np.linalg.eigh(np.einsum("kij,kj,klj->il", stats.V, weight, stats.V, optimize=True))
+    seen = value > NEGLIGIBLE * max(value[-1], 0.0)
+    if seen.all():
+        return state
+    return state._replace(gamma=vector[:, seen] @ (vector[:, seen].T @ state.gamma))
+
+
+def _no_tissue(stats: Statistics, state: em.State) -> em.State:
+    """tau1 = 0, where beta and eta have no say: 0 by convention."""
+    return em.State(0.0, np.zeros_like(state.gamma), 0.0, float(stats.yy.sum() / stats.n.sum()))
 
 
 def _status(stats: Statistics, state: em.State, converged: bool, max_iter: int) -> str:

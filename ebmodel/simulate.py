@@ -108,6 +108,9 @@ def model_true(
 ) -> xr.Dataset:
     """Data drawn from the model, its slab included: what the fit assumes, exactly.
 
+    Sigma0 is that of ``X`` as given. A fit with an intercept or covariates projects them out of X first, so give an X
+    without them (centred, for an intercept) if its Sigma0 is to be the same.
+
     Parameters
     ----------
     params

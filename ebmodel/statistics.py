@@ -11,7 +11,7 @@ that tissue's covariates) and
     A_t'A_t = V_t diag(d_t) V_t',     b_t = V_t'A_t'y_t / d_t  (0 where d_t = 0),     rss_t = |y_t|^2 - sum d_t b_t^2
 
 Then (V_t, d_t, b_t, rss_t, |y_t|^2, n_t) are sufficient. Tissues observed in the same samples share V_t and d_t: they
-make one *pattern*. Complete data are one pattern, with V = I and d = D^2 (d = 1 for the paper's slab).
+make one *pattern*. Complete data are one pattern with d = D^2 and V = I (for the paper's slab d = 1, and any V serves).
 """
 
 from __future__ import annotations

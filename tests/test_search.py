@@ -63,6 +63,8 @@ def test_no_tissue_active_where_no_slab_can_gain():
     fit = ebmodel.fit(X, Y)
     null = dense.log_null(X, Y, ebmodel.Params(tau1=0.5, beta=[0.0], eta=0.0, sigma2=np.mean(Y**2))).sum()
     assert fit.loglik == pytest.approx(null, abs=1e-9)
+    assert fit.params.tau1 == 0.0
+    assert "boundary tau1 = 0: no tissue active" in fit.status
     np.testing.assert_allclose(fit.effects, 0.0, atol=1e-12)
 
 
@@ -113,3 +115,20 @@ def test_mean_and_n_starts_are_checked(gene):
         ebmodel.fit(gene.X, gene.Y, mean="other")
     with pytest.raises(ebmodel.InputError, match="expected at least 1, got 0, in n_starts"):
         ebmodel.fit(gene.X, gene.Y, n_starts=0)
+
+
+def test_mean_effect_is_zero_where_no_active_tissue_looks(rng):
+    """Samples without any response make directions that nothing observes: beta is of least norm there."""
+    X = rng.normal(size=(12, 8))
+    Y = X @ rng.normal(size=(8, 5)) + 0.1 * rng.normal(size=(12, 5))
+    Y[6:] = np.nan  # every tissue sees the same 6 samples: 2 directions of X's 8 are never seen
+    fit = ebmodel.fit(X, Y, slab="independent")
+    assert fit.params.tau1 > 0.0
+    unseen = np.linalg.svd(X[:6])[2][6:]
+    np.testing.assert_allclose(unseen @ fit.params.beta.to_numpy(), 0.0, atol=1e-9)
+    A = rng.normal(size=(8, 8))
+    first, second = (
+        ebmodel.fit(Z, Y + np.where(np.arange(5) < 2, np.nan, 0.0) * (np.arange(12)[:, None] > 3)) for Z in (X, X @ A)
+    )
+    assert first.loglik == pytest.approx(second.loglik, abs=1e-7)
+    np.testing.assert_allclose(A @ second.params.beta.to_numpy(), first.params.beta.to_numpy(), rtol=1e-4, atol=1e-6)

@@ -40,6 +40,8 @@ class Data:
     snps: NDArray[Any]
     tissues: NDArray[Any]
     covariates: NDArray[Any]
+    where: tuple[str, str] = ("genotypes", "expression")
+    """What X and Y are called in error messages: their files, if they came from files."""
 
     @property
     def observed(self) -> NDArray[np.bool_]:
@@ -109,6 +111,7 @@ def tidy(X: Any, Y: Any, covariates: Any = None, *, intercept: bool = False) -> 
         snps=_names(x),
         tissues=_names(y),
         covariates=c_names,
+        where=(x.where, y.where),
     )
 
 

@@ -77,9 +77,7 @@ def fit(
     >>> fit.posterior_probability.dims, fit.effects.dims
     (('tissue',), ('tissue', 'snp'))
     """
-    do = "use 'free', the paper's"
-    expect(mean == "free", "'free'", repr(mean), "mean", do)
-    expect(n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
+    _check_choices(slab, mean, n_starts)
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
     notes = []
@@ -145,6 +143,14 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
     compressed, whitened, value = _at(data, params)
     search = Search(value, np.array([value]), np.array([]), True, "at known parameters")
     return assemble(data, compressed, whitened, params, search)
+
+
+def _check_choices(slab: Slab, mean: str, n_starts: int) -> None:
+    known = not isinstance(slab, str) or slab in ("g", "independent", POWER)
+    shapes = "'g', 'independent', 'power', a number or a (snp, snp) matrix"
+    expect(known, shapes, repr(slab), "slab", "choose one")
+    expect(mean == "free", "'free'", repr(mean), "mean", "use 'free', the paper's")
+    expect(n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
 
 
 def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, float]:

@@ -16,7 +16,7 @@ from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_O
 from ebmodel.model import Array, Params
 from ebmodel.posterior import draw, posterior
 from ebmodel.search import Search
-from ebmodel.statistics import Compressed, Statistics, Whitened, Whitening, compress, whiten
+from ebmodel.statistics import Compressed, Whitened, compress, whiten
 
 __all__ = ["Fit", "assemble", "open_fit"]
 
@@ -142,7 +142,7 @@ class Fit:
             ``observed_data`` Y; ``constant_data`` X and the covariates; ``fit`` the rest of ``dataset``.
         """
         ds = self.dataset
-        stats, whitening, _ = self._statistics()
+        stats, whitening = self._whitened()
         rng = np.random.default_rng(seed)
         active, effects = draw(stats, whitening, self.params, (chains, draws), rng)
         coords = {CHAIN: np.arange(chains), DRAW: np.arange(draws), TISSUE: ds[TISSUE], SNP: ds[SNP]}
@@ -178,14 +178,13 @@ class Fit:
             f"loglik {self.loglik:.3f}; {self.status}>"
         )
 
-    def _statistics(self) -> tuple[Statistics, Whitening, Compressed]:
+    def _whitened(self) -> Whitened:
         """Statistics from the stored data: the draws need the posterior's whole covariance."""
         ds = self.dataset
         C = ds["covariates"].to_numpy() if "covariates" in ds else np.empty((ds.sizes[SAMPLE], 0))
         samples, snps, tissues = (ds[dim].to_numpy() for dim in (SAMPLE, SNP, TISSUE))
         data = Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, samples, snps, tissues, np.arange(C.shape[1]))
-        compressed = compress(data)
-        return *whiten(compressed, _stored_slab(ds)), compressed
+        return whiten(compress(data), _stored_slab(ds))
 
 
 def open_fit(path: str | Path) -> Fit:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ebmodel import em
 from ebmodel.data import NEGLIGIBLE, Data
-from ebmodel.errors import InputError, expect
+from ebmodel.errors import InputError, expect, listed
 from ebmodel.model import Array
 from ebmodel.statistics import Compressed, Statistics
 
@@ -54,20 +54,21 @@ def check_bounded(data: Data, compressed: Compressed, stats: Statistics) -> None
     """
     observed = stats.n > 0
     do = "add tissues, or evaluate ebmodel.oracle at known parameters"
-    expect(bool(observed.sum() >= 2), "at least 2 tissues with data", observed.sum(), "expression", do)
+    got = f"{observed.sum()} ({listed(data.tissues[observed])})"
+    expect(bool(observed.sum() >= 2), "at least 2 tissues with data", got, data.where[1], do)
     rank = compressed.rank[stats.pattern]
     d = stats.d[stats.d > 0]
     if bool((rank == stats.n)[observed].all()) and d.max() - d.min() < 1e-8 * d.max():
         fullest = int(stats.n.argmax())
         got = f"{int(stats.n[fullest])} degrees of freedom and {int(rank[fullest])} independent SNPs at most"
         do = "use fewer SNPs (--top N chooses), or slab='independent'"
-        where = f"tissue {str(data.tissues[fullest])!r} of expression"
+        where = f"tissue {str(data.tissues[fullest])!r} of {data.where[1]}"
         raise InputError("more samples than SNPs in some tissue", got, where, do)
     if stats.rss.sum() <= NEGLIGIBLE**2 * stats.yy.sum():
         gap = compressed.c - np.einsum("tij,j->ti", compressed.R[compressed.pattern], _pooled(compressed))
         exact = bool((rank < stats.n).any()) or np.sum(gap**2) <= NEGLIGIBLE**2 * stats.yy.sum()
         do = "check that expression is not computed from genotypes, or use fewer SNPs"
-        expect(not exact, "responses with noise", "an exact fit by the SNPs (sigma2 = 0)", "expression", do)
+        expect(not exact, "responses with noise", "an exact fit by the SNPs (sigma2 = 0)", data.where[1], do)
 
 
 def _pooled(compressed: Compressed) -> Array:

@@ -97,7 +97,7 @@ def compress(data: Data) -> Compressed:
     (X,), _ = project_out(data.C, data.X)
     gone = np.linalg.norm(X, axis=0) <= NEGLIGIBLE * np.linalg.norm(data.X, axis=0)
     got = f"{listed(data.snps[gone])}, a combination of them"
-    expect(not gone.any(), "SNPs that vary beside the covariates", got, "genotypes", "leave the SNP out")
+    expect(not gone.any(), "SNPs that vary beside the covariates", got, data.where[0], "leave the SNP out")
     P, s, Ut = np.linalg.svd(X, full_matrices=False)
     r = _rank(s, X.shape)
     P, s, U = P[:, :r], s[:r], Ut[:r].T
@@ -120,7 +120,7 @@ def compress(data: Data) -> Compressed:
         rss[members] = np.sum((y - Q[:, :q] @ c[members, :q].T) ** 2, axis=0) if dof > q else 0.0
     if not n.any():
         got = f"at most {data.observed.sum(axis=0).max()} for {len(data.covariates)} covariates"
-        raise InputError("a tissue with more samples than covariates", got, "expression", "use fewer covariates")
+        raise InputError("a tissue with more samples than covariates", got, data.where[1], "use fewer covariates")
     return Compressed(U, s, pattern.astype(np.int64), R, c, rank, n, yy, rss)
 
 

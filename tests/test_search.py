@@ -82,10 +82,12 @@ def test_the_trap_one_tissue_alone_on_the_slab_stays_bounded(missing):
 
 def test_fewer_than_two_tissues_are_refused(gene):
     Y = gene["Y"].to_numpy().copy()
-    with pytest.raises(ebmodel.InputError, match="expected at least 2 tissues with data, got 1, in expression; do add"):
+    with pytest.raises(
+        ebmodel.InputError, match=r"expected at least 2 tissues with data, got 1 \('tissue0'\), in expression; do add"
+    ):
         ebmodel.fit(gene.X, Y[:, :1])
     Y[:, 1:] = np.nan
-    with pytest.raises(ebmodel.InputError, match="at least 2 tissues with data, got 1"):
+    with pytest.raises(ebmodel.InputError, match="at least 2 tissues with data, got 1 "):
         ebmodel.fit(gene.X, Y)
 
 

@@ -198,8 +198,8 @@ def _table(obj: Any, dims: tuple[str, str], word: str) -> _Table:
 
 def _numbers(table: _Table) -> Array:
     """Values as finite floats, NaN where missing; a cell that is no number is named."""
-    numeric = isinstance(table.values, np.ndarray) and table.values.dtype.kind in "biuf"
     frame = table.values if isinstance(table.values, pd.DataFrame) else pd.DataFrame(table.values)
+    numeric = all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in frame.dtypes)
     values = np.array(table.values, dtype=float) if numeric else np.empty(frame.shape)
     for j in range(0 if numeric else frame.shape[1]):
         column = frame.iloc[:, j]

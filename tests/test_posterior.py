@@ -157,3 +157,31 @@ def test_draws_follow_their_shape_and_seed(make_case):
     assert sets[0][1].shape == (2, 3, 6, 4)
     np.testing.assert_array_equal(sets[0][1], sets[1][1])
     assert (sets[0][1] != sets[2][1]).any()
+
+
+def test_the_oracle_is_calibrated():
+    """Simulator and posterior agree: at the true theta, on the model's own data, every probability is a frequency.
+
+    Sums over 60 data sets of what should have mean 0 and a known variance: |z| < 4 has chance 0.99994 each.
+    """
+    params = ebmodel.Params(tau1=0.4, beta=[0.25, -0.15, 0.0, 0.1], eta=1.5, sigma2=1.0)
+    hits = variance = signs = sign_variance = 0.0
+    pulls = []
+    for seed in range(60):
+        gene = ebmodel.simulate.model_true(params, n=60, m=40, missing=0.3, seed=seed)
+        known = ebmodel.oracle(gene.X, gene.Y, params)
+        h, active, truth = known.posterior_probability, gene["active"], gene["effects"]
+        hits += float((active - h).sum())
+        variance += float((h * (1 - h)).sum())
+        # one SNP: wrong or no sign against the local false sign rate
+        lfsr = known.lfsr[:, 0]
+        wrong = np.sign(known.effects[:, 0]) != np.sign(truth[:, 0])
+        signs += float((wrong - lfsr).sum())
+        sign_variance += float((lfsr * (1 - lfsr)).sum())
+        slab = known.effects / h, np.sqrt(known.effects_sd**2 / h - (1 - h) * (known.effects / h) ** 2)
+        pulls.append(((truth - slab[0]) / slab[1]).to_numpy()[active.to_numpy()][:, 0])
+    pull = np.concatenate(pulls)
+    assert abs(hits) < 4 * np.sqrt(variance)
+    assert abs(signs) < 4 * np.sqrt(sign_variance)
+    assert abs(pull.mean()) < 4 / np.sqrt(len(pull))
+    assert abs((pull**2).mean() - 1) < 4 * np.sqrt(2 / len(pull))

@@ -19,6 +19,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from ebmodel.results import Fit
 
@@ -114,7 +115,7 @@ def fit_command(
         str,
         typer.Option(
             metavar="SHAPE",
-            help="Shape of the effects' covariance: g (the paper), independent, power (estimated) or a number.",
+            help="Shape of effects' covariance: g (the paper), independent, power (learned, with interval) or a number.",
         ),
     ] = "g",
     starts: Annotated[
@@ -159,6 +160,8 @@ def fit_command(
     settings: dict[str, Any] = {"slab": _slab(slab), "seed": seed} | ({} if starts is None else {"n_starts": starts})
     with say.status("Fitting ..."):
         fit = ebmodel.fit(X, response, covariates=C, intercept=intercept, **settings)
+        if slab == "power":
+            notes.append(_interval(ebmodel.alpha_profile(X, response, covariates=C, intercept=intercept, seed=seed)))
     notes += _doubts(fit, len(Y))
     _write(fit, out)
     for note in notes:
@@ -311,6 +314,14 @@ def _check_ending(out: Path) -> None:
 
 def _write(fit: Fit, out: Path) -> None:
     (fit.to_zarr if out.suffix == ".zarr" else fit.to_netcdf)(out)
+
+
+def _interval(profile: xr.Dataset) -> str:
+    """Say what the data allow the slab's power to be, and whether that includes the paper's alpha = 1."""
+    low, high = profile.attrs["range"]
+    lower, upper = float(profile["lower"].fillna(low)), float(profile["upper"].fillna(high))
+    verdict = "which holds the paper's 1" if lower <= 1.0 <= upper else "which leaves out the paper's 1"
+    return f"alpha's {100 * profile.attrs['level']:g} % interval is {lower:.2f} to {upper:.2f}, {verdict}"
 
 
 def _doubts(fit: Fit, samples: int) -> list[str]:

@@ -104,6 +104,16 @@ def test_fit_is_that_of_the_package(run: Callable[..., Run], folder: Path) -> No
     assert got.dataset.covariate.to_numpy().tolist() == ["intercept", "age", "sex=F", "sex=M"]
 
 
+def test_a_learned_power_comes_with_its_interval(run: Callable[..., Run], folder: Path) -> None:
+    result = run(*fit_args(folder, "--slab", "power"))
+    X, Y = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xy")
+    profile = ebmodel.alpha_profile(X, Y, intercept=True)
+    low, high = float(profile.lower.fillna(-3.0)), float(profile.upper.fillna(2.0))
+    verdict = "holds" if low <= 1.0 <= high else "leaves out"
+    assert f"note: alpha's 95 % interval is {low:.2f} to {high:.2f}, which {verdict} the paper's 1" in result.err
+    assert f"alpha {ebmodel.open_fit(folder / 'fit.nc').params.alpha:.4g}" in result.out
+
+
 def test_no_intercept_means_none(run: Callable[..., Run], folder: Path) -> None:
     assert run(*fit_args(folder, "--no-intercept")).status == 0
     assert "covariate" not in ebmodel.open_fit(folder / "fit.nc").dataset.dims

@@ -115,7 +115,7 @@ def fit_command(
         str,
         typer.Option(
             metavar="SHAPE",
-            help="Shape of effects' covariance: g (the paper), independent, power (learned, with interval) or a number.",
+            help="Effects' covariance: g (the paper), independent, power (learned, with interval) or a number.",
         ),
     ] = "g",
     starts: Annotated[

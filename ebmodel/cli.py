@@ -28,6 +28,8 @@ __all__ = ["app", "main"]
 VARIANCE_RATIO = 10.0
 """One sigma2 for all tissues is doubtful where their residual variances differ by more than this factor."""
 
+FITTING = "Fitting (the first fit on a machine compiles for about 15 seconds) ..."
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -158,7 +160,7 @@ def fit_command(
         )
     response = ebmodel.standardise(Y, C, intercept=intercept) if standardise else Y
     settings: dict[str, Any] = {"slab": _slab(slab), "seed": seed} | ({} if starts is None else {"n_starts": starts})
-    with say.status("Fitting ..."):
+    with say.status(FITTING):
         fit = ebmodel.fit(X, response, covariates=C, intercept=intercept, **settings)
         if slab == "power":
             notes.append(_interval(ebmodel.alpha_profile(X, response, covariates=C, intercept=intercept, seed=seed)))
@@ -200,7 +202,7 @@ def demo(
     check_writable(files[0])
     say = Console()
     gene = simulate_gene(seed)
-    with say.status("Fitting ..."):
+    with say.status(FITTING):
         fit = ebmodel.fit(gene.X, gene.Y)
     fit.to_netcdf(files[0])
     axes = plot.posterior_probability(fit, gene.active), plot.shrinkage(fit, units="expression per allele")

@@ -64,11 +64,11 @@ def maximisation(stats: Statistics, T: Array, state: State) -> State:
     return State(tau1, gamma, eta, sigma2)
 
 
-@kernel
 def from_responsibilities(stats: Statistics, T: Array) -> State:
     """Parameters from responsibilities alone: one M-step, with sigma2 + eta = mean of y^2 to weigh least squares by."""
-    sigma2 = np.sum(stats.yy) / np.sum(stats.n) / 2.0
-    return maximisation(stats, T, State(0.5, np.zeros(stats.b.shape[1]), sigma2 / np.mean(stats.d), sigma2))
+    sigma2 = float(np.sum(stats.yy) / np.sum(stats.n)) / 2.0
+    start = State(0.5, np.zeros(stats.b.shape[1]), sigma2 / float(np.mean(stats.d)), sigma2)
+    return maximisation(stats, T, start)
 
 
 @kernel

@@ -156,9 +156,6 @@ def test_acceleration_shortens_the_slow_starts_and_ends_at_the_same_maxima():
             plain.append(steps)
             accelerated.append(len(trace))
             assert trace[-1] == pytest.approx(values[-1], abs=1e-4)
-    with capsys.disabled():
-        for name, steps in (("plain EM", plain), ("SQUAREM", accelerated)):
-            print(
-                f"\n{name}: median {np.median(steps):.0f} steps, 90 % {np.quantile(steps, 0.9):.0f}, most {max(steps)}"
-            )
+    for name, steps in (("plain EM", plain), ("SQUAREM", accelerated)):
+        print(f"{name}: median {np.median(steps):.0f} steps, 90 % {np.quantile(steps, 0.9):.0f}, most {max(steps)}")
     assert max(accelerated) < 0.7 * max(plain)

@@ -48,6 +48,11 @@ class Data:
         """(sample, tissue) the diagonals of the paper's W(t)."""
         return ~np.isnan(self.Y)
 
+    def patterns(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Distinct sets of observed samples (pattern, sample), and which one each tissue has (tissue,)."""
+        masks, pattern = np.unique(self.observed.T, axis=0, return_inverse=True)
+        return masks, pattern.astype(np.int64)
+
 
 @dataclass(frozen=True)
 class _Table:

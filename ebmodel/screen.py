@@ -110,7 +110,7 @@ def choose(
 def _associate(data: Data) -> xr.Dataset:
     m = len(data.tissues)
     t, dof = np.full((len(data.snps), m), np.nan), np.zeros(m, dtype=np.int64)
-    masks, pattern = np.unique(data.observed.T, axis=0, return_inverse=True)
+    masks, pattern = data.patterns()
     for k, rows in enumerate(masks):  # tissues seen in the same samples share a projection
         members = np.flatnonzero(pattern == k)
         t[:, members], dof[members] = _t_statistics(data.X[rows], data.Y[np.ix_(rows, members)], data.C[rows])

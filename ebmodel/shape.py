@@ -32,7 +32,9 @@ PAPER = 1.0
 FEW = 14
 """Starts of its own for each alpha; the others' solutions come on top."""
 PRECISION = 1e-3
-"""Of alpha: its standard error is a hundred times that in data of the paper's size."""
+"""Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
+SAME = 1e-6
+"""Log-likelihoods nearer than this are the same."""
 NEAR = 0.5
 """Off the grid, alpha starts from solutions at most this far away."""
 
@@ -61,13 +63,13 @@ class _Profile:
         values = np.array([self(alpha) for alpha in alphas])
         while True:
             last, values = values, np.array([self(alpha) for alpha in alphas])
-            if (values <= last + 1e-6).all():
+            if (values <= last + SAME).all():
                 return values
 
     def maximum(self) -> float:
         """The alpha of the largest likelihood in [-3, 2]."""
         values = self.grid(GRID)
-        ties = np.flatnonzero(values >= values.max() - PRECISION**2)  # all alike where eta = 0: alpha has no say
+        ties = np.flatnonzero(values >= values.max() - SAME)  # all alike where eta = 0: alpha has no say
         best = int(ties[np.abs(GRID[ties] - PAPER).argmin()])
         if len(ties) == len(GRID):
             return PAPER

@@ -102,7 +102,7 @@ def compress(data: Data) -> Compressed:
     r = _rank(s, X.shape)
     P, s, U = P[:, :r], s[:r], Ut[:r].T
 
-    masks, pattern = np.unique(data.observed.T, axis=0, return_inverse=True)
+    masks, pattern = data.patterns()
     m, k = len(data.tissues), len(masks)
     R, c, rank = np.zeros((k, r, r)), np.zeros((m, r)), np.zeros(k, dtype=np.int64)
     n, yy, rss = np.zeros(m), np.zeros(m), np.zeros(m)
@@ -121,7 +121,7 @@ def compress(data: Data) -> Compressed:
     if not n.any():
         got = f"at most {data.observed.sum(axis=0).max()} for {len(data.covariates)} covariates"
         raise InputError("a tissue with more samples than covariates", got, data.where[1], "use fewer covariates")
-    return Compressed(U, s, pattern.astype(np.int64), R, c, rank, n, yy, rss)
+    return Compressed(U, s, pattern, R, c, rank, n, yy, rss)
 
 
 type Whitened = tuple[Statistics, Whitening]

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault(name, "1")
     from simulations import slabs, starts
 
-    studies = {study.name: study for study in (starts.STUDY, slabs.STUDY)}
+    studies = {study.name: study for study in (starts.STUDY, starts.SIZES_STUDY, slabs.STUDY)}
     parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a study, resuming what is stored")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -20,7 +22,8 @@ RANDOM_STARTS = 200
 def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
     """Best log-likelihood of the default fit, the naive start and the random search; MSE and AUC of the first two."""
     data_stream, search_stream = stream.spawn(2)
-    gene = ebmodel.simulate.setting(int(cell["setting"]), rho=cell["rho"], signal=cell["signal"], seed=data_stream)
+    knobs = {name: value for name, value in cell.items() if name != "setting"}
+    gene = ebmodel.simulate.setting(int(cell["setting"]), seed=data_stream, **knobs)
     truth, active = gene["effects"].to_numpy(), gene["active"].to_numpy()
     default = ebmodel.fit(gene.X, gene.Y)
     stats, whitening = whiten(compress(tidy(gene.X, gene.Y)), "g")
@@ -114,9 +117,26 @@ def table(results: pd.DataFrame) -> str:
     return f"{first}\n\n{finding}\n\n{markdown(header, rows)}"
 
 
+def table_of_sizes(results: pd.DataFrame) -> str:
+    """How often the default fit reaches the 200-start maximum, by size of the data."""
+    rows = []
+    for (setting, n, p, m), group in results.groupby(["setting", "n", "p", "m"]):
+        short = group["search"] - group["default"]
+        found = f"{int((short <= WITHIN).sum())} of {len(group)}"
+        rows.append([f"{setting}", f"{n}", f"{p}", f"{m}", found, str(int((short < -WITHIN).sum()))])
+    return markdown(["Setting", "n", "p", "m", "default finds it", "default finds more"], rows)
+
+
 def _by(results: pd.DataFrame, keys: list[str]) -> list[tuple[str, pd.DataFrame]]:
     """Groups and their names: ``3, ρ = 0.4`` for setting and rho."""
     return [(", ρ = ".join(f"{value:g}" for value in values), group) for values, group in results.groupby(keys)]
 
 
 STUDY = Study("starts", paper_cells(), 10, replicate, table)
+
+SIZES = [(1, 50, 10, 20), (1, 50, 30, 20), (1, 100, 30, 100), (1, 60, 5, 150), (2, 50, 30, 50), (3, 60, 10, 30)]
+OTHER_CELLS: list[Cell] = [
+    {"setting": k, "n": n, "p": p, "m": m, "tau1": tau1, "rho": rho, "signal": signal}
+    for (k, n, p, m), tau1, rho, signal in product(SIZES, (0.1, 0.5, 0.9), (0.0, 0.6), (0.5, 1.0))
+]
+SIZES_STUDY = Study("sizes", OTHER_CELLS, 3, replicate, table_of_sizes)

@@ -9,7 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ebmodel import bayes as bayes
     from ebmodel import simulate as simulate
+    from ebmodel.bayes.diagnosis import diagnose as diagnose
+    from ebmodel.bayes.models import pymc_model as pymc_model
+    from ebmodel.bayes.sampling import sample as sample
     from ebmodel.data import standardise as standardise
     from ebmodel.errors import InputError as InputError
     from ebmodel.fitting import fit as fit
@@ -27,10 +31,14 @@ _WHERE = {
     "InputError": "errors",
     "Params": "model",
     "alpha_profile": "shape",
+    "bayes": "bayes",
+    "diagnose": "bayes.diagnosis",
     "fit": "fitting",
     "loglik": "fitting",
     "open_fit": "results",
     "oracle": "fitting",
+    "pymc_model": "bayes.models",
+    "sample": "bayes.sampling",
     "simulate": "simulate",
     "standardise": "data",
 }

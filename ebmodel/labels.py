@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ALPHA", "CHAIN", "COVARIATE", "DRAW", "ITERATION", "SAMPLE", "SNP", "SNP_OTHER", "START", "TISSUE"]
+__all__ = [
+    "ALPHA",
+    "CHAIN",
+    "COVARIATE",
+    "DIRECTION",
+    "DRAW",
+    "ITERATION",
+    "OBSERVATION",
+    "QUANTITY",
+    "SAMPLE",
+    "SNP",
+    "SNP_OTHER",
+    "START",
+    "TISSUE",
+]
 
 ALPHA: Final = "alpha"
 SAMPLE: Final = "sample"
@@ -16,3 +30,6 @@ ITERATION: Final = "iteration"
 START: Final = "start"
 CHAIN: Final = "chain"
 DRAW: Final = "draw"
+DIRECTION: Final = "direction"
+OBSERVATION: Final = "observation"
+QUANTITY: Final = "quantity"

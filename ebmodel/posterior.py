@@ -17,9 +17,9 @@ from scipy.special import expit, ndtr
 
 from ebmodel.likelihood import log_bayes_factor, rotate
 from ebmodel.model import Array, Params
-from ebmodel.statistics import Statistics, Whitening
+from ebmodel.statistics import Compressed, Statistics, Whitening, power_spread
 
-__all__ = ["Posterior", "draw", "posterior"]
+__all__ = ["Posterior", "draw", "draw_power", "posterior"]
 
 
 class Posterior(NamedTuple):
@@ -74,19 +74,70 @@ def posterior(stats: Statistics, whitening: Whitening, params: Params) -> Poster
 def draw(
     stats: Statistics,
     whitening: Whitening,
-    params: Params,
-    size: tuple[int, ...],
+    probability: Array,
+    beta: Array,
+    eta: Array,
+    sigma2: Array,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.bool_], Array]:
-    """Exact independent draws of I (*size, tissue) and beta(t) (*size, tissue, snp) given Y and ``params``."""
-    result, eta, sigma2 = posterior(stats, whitening, params), params.eta, params.sigma2
-    m, r = stats.b.shape
-    active = rng.random((*size, m)) < result.probability
-    effects = np.empty((*size, m, len(whitening.L)))
+    """Exact draws of I(t) and beta(t) given Y, one for every draw of the parameters.
+
+    Parameters
+    ----------
+    stats, whitening
+        Under one slab shape.
+    probability : (draw, tissue)
+        P(I(t)=1 | Y) at each draw of the parameters.
+    beta : (draw, snp)
+    eta, sigma2 : (draw,)
+    rng
+        Source of the random numbers.
+
+    Returns
+    -------
+    active (draw, tissue), effects (draw, tissue, snp)
+    """
+    active = rng.random(probability.shape) < probability
+    effects = np.zeros((*probability.shape, len(whitening.L)))
+    gamma, eta, sigma2 = beta @ whitening.to_gamma.T, eta[:, None], sigma2[:, None]
     for t, k in enumerate(stats.pattern):
-        root = (whitening.L @ stats.V[k]) * np.sqrt(eta * sigma2 / (sigma2 + eta * stats.d[k]))
-        noise = rng.standard_normal((*size, r)) @ root.T
+        on = active[:, t]
+        d, a = stats.d[k], gamma[on] @ stats.V[k]
+        variance = sigma2[on] + eta[on] * d
+        shift = eta[on] * d / variance * (stats.b[t] - a)  # posterior mean of V'(gamma(t) - gamma)
+        shift += np.sqrt(eta[on] * sigma2[on] / variance) * rng.standard_normal(shift.shape)
+        effects[on, t] = beta[on] + shift @ (whitening.L @ stats.V[k]).T
         if whitening.null.shape[1]:
-            noise += np.sqrt(eta) * rng.standard_normal((*size, whitening.null.shape[1])) @ whitening.null.T
-        effects[..., t, :] = np.where(active[..., t, None], result.slab_mean[t] + noise, 0.0)
+            unseen = rng.standard_normal((on.sum(), whitening.null.shape[1]))
+            effects[on, t] += np.sqrt(eta[on]) * unseen @ whitening.null.T
+    return active, effects
+
+
+def draw_power(
+    compressed: Compressed,
+    probability: Array,
+    beta: Array,
+    eta: Array,
+    sigma2: Array,
+    alpha: Array,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.bool_], Array]:
+    """As `draw`, where every draw has its own power alpha (draw,) of the slab and so its own whitening.
+
+    In the basis P of X, theta(t) ~ N(theta, eta Lambda) and c_t ~ N(R theta(t), sigma2 I). Draws theta* and c* from
+    the prior become one from the posterior (Matheron's rule):
+
+        theta* + eta Lambda R' (sigma2 I + eta R Lambda R')^-1 (c - c*)
+    """
+    U, s, R = compressed.U, compressed.s, compressed.R
+    active = rng.random(probability.shape) < probability
+    effects = np.zeros((*probability.shape, len(U)))
+    theta, spread = s * (beta @ U), eta[:, None] * power_spread(s, alpha[:, None])  # eta Lambda
+    for t, k in enumerate(compressed.pattern):
+        on = active[:, t]
+        prior = theta[on] + np.sqrt(spread[on]) * rng.standard_normal((on.sum(), len(s)))
+        gap = compressed.c[t] - prior @ R[k].T - np.sqrt(sigma2[on, None]) * rng.standard_normal(prior.shape)
+        covariance = (R[k] * spread[on, None, :]) @ R[k].T + sigma2[on, None, None] * np.eye(len(s))
+        gain = np.linalg.solve(covariance, gap[..., None])[..., 0] @ R[k]
+        effects[on, t] = (prior + spread[on] * gain) / s @ U.T
     return active, effects

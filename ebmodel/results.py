@@ -144,16 +144,20 @@ class Fit:
         ds = self.dataset
         stats, whitening = self._whitened()
         rng = np.random.default_rng(seed)
-        active, effects = draw(stats, whitening, self.params, (chains, draws), rng)
+        theta, shape = self.params, (chains, draws)
+        fixed = self.posterior_probability.to_numpy(), np.asarray(theta.beta), theta.eta, theta.sigma2
+        probability, beta, eta, sigma2 = (np.broadcast_to(x, (chains * draws, *np.shape(x))) for x in fixed)
+        drawn = draw(stats, whitening, probability, beta, eta, sigma2, rng)
+        active, effects = (x.reshape(*shape, *x.shape[1:]) for x in drawn)
         coords = {CHAIN: np.arange(chains), DRAW: np.arange(draws), TISSUE: ds[TISSUE], SNP: ds[SNP]}
         variables = {
             "active": ((CHAIN, DRAW, TISSUE), active.astype(int)),  # ArviZ cannot take quantiles of booleans
             "effects": ((CHAIN, DRAW, TISSUE, SNP), effects),
         }
-        drawn = xr.Dataset(variables, coords, attrs={"seed": seed, "conditional_on": "the fit's params"})
+        posterior = xr.Dataset(variables, coords, attrs={"seed": seed, "conditional_on": "the fit's params"})
         constant = [name for name in ("X", "covariates") if name in ds]
         groups = {
-            "posterior": drawn,
+            "posterior": posterior,
             "observed_data": ds[["Y"]],
             "constant_data": ds[constant],
             "fit": ds.drop_vars(["Y", *constant]),

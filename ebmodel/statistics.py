@@ -16,7 +16,7 @@ make one *pattern*. Complete data are one pattern with d = D^2 and V = I (for th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from ebmodel.data import NEGLIGIBLE, Data, project_out
 from ebmodel.errors import InputError, expect, listed
 from ebmodel.model import Array, Slab, slab_power
 
-__all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "slab_factor", "whiten"]
+__all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "power_spread", "slab_factor", "whiten"]
 
 
 class Statistics(NamedTuple):
@@ -56,6 +56,8 @@ class Whitening(NamedTuple):
     """(snp, k) factor of the slab's covariance in directions that X does not see."""
     to_gamma: Array
     """(rank, snp): gamma = (X L)^+ X beta."""
+    D: Array
+    """(rank,) singular values of X L: 1 for the paper's slab."""
 
     def whiten(self, beta: Array) -> Array:
         """gamma such that X L gamma = X beta, shape (rank,)."""
@@ -151,7 +153,7 @@ def whiten(compressed: Compressed, slab: Slab) -> Whitened:
         members = compressed.pattern == i
         b[members, :q] = (compressed.c[members] @ rotate[:, :q]) / sv[:q]
     stats = Statistics(compressed.pattern, V, d, b, compressed.n, compressed.yy, compressed.rss)
-    return stats, Whitening(np.ascontiguousarray(L), np.ascontiguousarray(null), to_gamma)
+    return stats, Whitening(np.ascontiguousarray(L), np.ascontiguousarray(null), to_gamma, D[:r])
 
 
 def slab_factor(X: Array, slab: Slab) -> Array:
@@ -177,6 +179,14 @@ def _factor(U: Array, s: Array, slab: Slab) -> Array:
         return np.eye(p)
     scale = 1.0 if slab == "g" else float(np.mean(s**2))
     return U * (s**2 / scale) ** (-alpha / 2)  # (X'X/scale)^(-alpha/2) on X's row space
+
+
+def power_spread(s: Array, alpha: Any) -> Any:
+    """lambda with X beta(t) = P theta(t), theta(t) ~ N(., eta diag(lambda)): s^2 (s^2/scale)^-alpha, shape (rank,).
+
+    The basis P of X = P diag(s) U' serves every power alpha of the slab (as in `whiten`), also a symbolic one.
+    """
+    return s**2 * (s**2 / (s**2).mean()) ** -alpha
 
 
 def _rank(singular_values: Array, shape: tuple[int, ...], scale: float | None = None) -> int:

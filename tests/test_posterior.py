@@ -98,7 +98,10 @@ SAMPLED = [
 def sample(make_case, shape, slab):
     """A case with weak signals, so that many tissues are neither surely active nor surely not, and draws from it."""
     case = make_case(shape, slab, signal=0.2)
-    active, effects = draw(case.stats, case.whitening, case.params, (DRAWS,), np.random.default_rng(1))
+    theta = case.params
+    fixed = at(case).probability, theta.beta, theta.eta, theta.sigma2
+    every = [np.broadcast_to(x, (DRAWS, *np.shape(x))) for x in fixed]
+    active, effects = draw(case.stats, case.whitening, *every, np.random.default_rng(1))
     assert active.shape == (DRAWS, len(case.Y.T))
     assert effects.shape == (DRAWS, len(case.Y.T), len(case.X.T))
     assert np.sum(np.abs(active.mean(axis=0) - 0.5) < 0.4) >= 3

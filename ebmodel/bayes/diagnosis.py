@@ -76,8 +76,8 @@ def _verdict(result: xr.Dataset, chains: int) -> str:
     elif not mixed < RHAT:
         complaints.append(
             f"R-hat is {mixed:.3f} for {quantity[int(np.nanargmax(worst['r_hat']))]} (it should be below {RHAT}): "
-            "chains disagree, perhaps because the posterior has several modes, as the likelihood often has; draw more, and "
-            "compare chains with az.plot_trace"
+            "chains disagree, perhaps because the posterior has several modes, as the likelihood often has; draw more, "
+            "and compare chains with az.plot_trace"
         )
     if low < ESS_PER_CHAIN * chains:
         complaints.append(

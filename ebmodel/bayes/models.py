@@ -25,7 +25,7 @@ from ebmodel.model import Array, Slab, slab_power
 from ebmodel.shape import POWER
 from ebmodel.statistics import Compressed, Whitened, compress, power_spread, whiten
 
-__all__ = ["FORMS", "MEANS", "Problem", "build", "pose", "pymc_model"]
+__all__ = ["FORMS", "MEANS", "Problem", "build", "pose", "pymc_model", "resolution"]
 
 FORMS = ("marginal", "latent")
 MEANS = ("free", "hierarchical")
@@ -199,7 +199,10 @@ def _hyperparameters(problem: Problem, data: Any) -> Theta:
         return Theta(tau1, pt.dot(to_mean, beta), spread, beta, eta, sigma2)
     if problem.mean == "hierarchical":
         kappa = _either("kappa", priors.kappa, "spread", priors.spread, from_weight)
-        gamma = pm.Normal("z", 0.0, 1.0, dims=DIRECTION) * pt.sqrt(kappa)  # beta ~ N(0, kappa Sigma0)
+        # beta ~ N(0, kappa Sigma0), centred where the data say more of gamma than kappa does, non-centred where less
+        omega = resolution(len(problem.data.tissues), tau1, eta, sigma2, strength)
+        z = pm.Normal("z", 0.0, pt.sqrt(1.0 + kappa / omega), dims=DIRECTION)
+        gamma = z * pt.sqrt(kappa / (1.0 + kappa / omega))
     elif priors.gamma is not None:
         gamma = priors.gamma.variable("gamma", dims=DIRECTION)
     else:
@@ -207,6 +210,11 @@ def _hyperparameters(problem: Problem, data: Any) -> Theta:
         gamma = _given(priors.signal).variable("signal", dims=DIRECTION) * unit
     mean = gamma * pt.sqrt(spread)
     return Theta(tau1, mean, spread, pm.Deterministic("beta", pt.dot(to_beta, mean), dims=SNP), eta, sigma2)
+
+
+def resolution(tissues: int, tau1: Any, eta: Any, sigma2: Any, strength: Any) -> Any:
+    """omega, about the variance with which m tau1 active tissues tell gamma."""
+    return (eta + sigma2 / strength) / (1.0 + tissues * tau1)
 
 
 def _either(name: str, own: Prior | None, relative_name: str, relative: Prior | None, to_own: Any) -> Any:

@@ -8,6 +8,7 @@ closed form of `ebmodel.posterior`, so each of NUTS's draws gives one exact draw
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.special import expit
 from ebmodel.bayes.diagnosis import diagnose
 from ebmodel.bayes.models import Problem, build, long_form, pose
 from ebmodel.bayes.priors import Prior, Priors
+from ebmodel.bayes.starts import choose, find_modes, unconstrained, values
 from ebmodel.errors import expect
 from ebmodel.labels import CHAIN, COVARIATE, DRAW, SAMPLE, SNP, TISSUE
 from ebmodel.likelihood import LOG_2PI
@@ -25,7 +27,7 @@ from ebmodel.model import Array, Slab
 from ebmodel.posterior import draw, draw_power
 from ebmodel.statistics import power_spread
 
-__all__ = ["draw_prior", "sample", "sample_problem"]
+__all__ = ["draw_prior", "nuts", "recover", "sample", "sample_problem"]
 
 PARAMETERS = ("tau1", "beta", "eta", "sigma2", "kappa", "alpha")
 
@@ -110,7 +112,7 @@ def sample_problem(
     settings = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": _integer(streams[0])}
     if form == "marginal":
         posterior, stats = nuts(problem, settings, progress=progress)
-        posterior, log_likelihood = _recover(problem, posterior, np.random.default_rng(streams[1]))
+        posterior, log_likelihood = recover(problem, posterior, np.random.default_rng(streams[1]))
     else:
         posterior, stats = _compound(problem, form, settings, progress=progress)
         log_likelihood = _conditional_log_likelihood(problem, posterior)
@@ -145,8 +147,8 @@ MOST = 16
 """Compiled models kept in memory."""
 
 
-def nuts(problem: Problem, settings: dict[str, Any], *, progress: bool = False) -> tuple[xr.Dataset, xr.Dataset]:
-    """NUTS on the marginal model: draws of the hyperparameters with log K_t of every tissue, and the sampler's own."""
+def compiled(problem: Problem) -> tuple[pm.Model, Any]:
+    """Compile the marginal model for data of this shape, once, and give it this problem's data."""
     import nutpie
 
     inputs = {name: np.asarray(value) for name, value in problem.inputs.items()}
@@ -158,12 +160,36 @@ def nuts(problem: Problem, settings: dict[str, Any], *, progress: bool = False) 
             _compiled.pop(next(iter(_compiled)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Numba, about what it cannot cache
-            _compiled[key] = nutpie.compile_pymc_model(build(problem))
-    seen = {variable.name for variable in _compiled[key].shared_var_keys}
-    model = _compiled[key].with_data(**{name: value for name, value in inputs.items() if name in seen})
-    tree = nutpie.sample(model, **settings, save_warmup=False, progress_bar=progress)
+            model = build(problem)
+            _compiled[key] = model, nutpie.compile_pymc_model(model)
+    model, code = _compiled[key]
+    seen = {variable.name for variable in code.shared_var_keys}
+    return model, code.with_data(**{name: value for name, value in inputs.items() if name in seen})
+
+
+def nuts(problem: Problem, settings: dict[str, Any], *, progress: bool = False) -> tuple[xr.Dataset, xr.Dataset]:
+    """NUTS on the marginal model: draws of the hyperparameters with log K_t of every tissue, and the sampler's own."""
+    import nutpie
+
+    model, code = compiled(problem)
+    found = find_modes(problem, settings["seed"])
+    points: dict[int, Array] = {}
+
+    def start(seed: int | None) -> Array:
+        """Where a chain starts, in the sampler's coordinates: near a mode."""
+        rng = np.random.default_rng(seed)
+        which = choose([mode for mode, _ in found], rng)
+        if which not in points:
+            points[which] = unconstrained(model, values(problem, *found[which]))
+        return np.ascontiguousarray(points[which] + JITTER * rng.standard_normal(len(points[which])))
+
+    tree = nutpie.sample(replace(code, initial_point_func=start), **settings, save_warmup=False, progress_bar=progress)
     stats = tree["sample_stats"].to_dataset()
     return tree["posterior"].to_dataset(), stats[[name for name in stats if stats[name].dtype != object]]
+
+
+JITTER = 0.1
+"""Sd of the chains' starts about their modes, in the sampler's unconstrained coordinates."""
 
 
 def _compound(
@@ -178,7 +204,7 @@ def _compound(
     return tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
 
 
-def _recover(problem: Problem, posterior: xr.Dataset, rng: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
+def recover(problem: Problem, posterior: xr.Dataset, rng: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
     """Add I(t) and beta(t), drawn given each draw of the hyperparameters; log p(y_t | hyperparameters)."""
     flat = {name: _flat(posterior[name]) for name in posterior.data_vars}
     tau1, sigma2, log_K = flat["tau1"][:, None], flat["sigma2"][:, None], flat["log_bayes_factor"]

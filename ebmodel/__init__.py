@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ebmodel import bayes as bayes
     from ebmodel import simulate as simulate
+    from ebmodel.bayes.comparison import compare as compare
     from ebmodel.bayes.diagnosis import diagnose as diagnose
     from ebmodel.bayes.models import pymc_model as pymc_model
     from ebmodel.bayes.sampling import sample as sample
+    from ebmodel.bayes.store import open_posterior as open_posterior
+    from ebmodel.bayes.store import save_posterior as save_posterior
+    from ebmodel.bootstrapping import bootstrap as bootstrap
     from ebmodel.data import standardise as standardise
     from ebmodel.errors import InputError as InputError
     from ebmodel.fitting import fit as fit
@@ -32,13 +36,17 @@ _WHERE = {
     "Params": "model",
     "alpha_profile": "shape",
     "bayes": "bayes",
+    "bootstrap": "bootstrapping",
+    "compare": "bayes.comparison",
     "diagnose": "bayes.diagnosis",
     "fit": "fitting",
     "loglik": "fitting",
     "open_fit": "results",
+    "open_posterior": "bayes.store",
     "oracle": "fitting",
     "pymc_model": "bayes.models",
     "sample": "bayes.sampling",
+    "save_posterior": "bayes.store",
     "simulate": "simulate",
     "standardise": "data",
 }

@@ -1,4 +1,4 @@
-"""Posterior of I(t) and beta(t) at given parameters: moments, local false sign rates and exact draws.
+"""Posterior of I(t) and beta(t) at given parameters: moments, intervals, local false sign rates, exact draws.
 
 In whitened coordinates, with a_t = V_t'gamma,
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr
+from scipy.special import expit, ndtr, ndtri
 
 from ebmodel.likelihood import log_bayes_factor, rotate
 from ebmodel.model import Array, Params
@@ -53,6 +53,25 @@ class Posterior(NamedTuple):
             z = np.abs(self.slab_mean) / self.slab_sd
         wrong_sign = np.where(self.slab_mean == 0.0, np.where(self.slab_sd > 0.0, 0.5, 1.0), ndtr(-z))
         return (1.0 - h) + h * wrong_sign  # the spike counts as either sign
+
+    def quantile(self, q: float) -> Array:
+        """The smallest x with P(beta_j(t) <= x | Y) >= q, for 0 < q < 1, shape (tissue, snp); exact.
+
+        The distribution function of h N(mu, s^2) + (1-h) delta_0 is h Phi below 0, jumps by 1-h, and is h Phi + 1-h
+        from there on; within the jump the quantile is 0.
+        """
+        h, mu, s = self.probability[:, None], self.slab_mean, self.slab_sd
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below = h * np.where(s > 0.0, ndtr(-mu / s), mu < 0.0)  # P(beta_j(t) < 0 | Y)
+            negative = q <= below
+            rank = np.where(negative, q, q - (1.0 - h)) / h  # the quantile's probability under the slab
+            slab = mu + np.where(s > 0.0, s * ndtri(np.clip(rank, 0.0, 1.0)), 0.0)
+        return np.where(negative | (q > below + (1.0 - h)), slab, 0.0)
+
+    def interval(self, level: float) -> tuple[Array, Array]:
+        """Equal-tailed interval of beta_j(t) | Y that holds at least ``level``: lower and upper, (tissue, snp)."""
+        tail = (1.0 - level) / 2.0
+        return self.quantile(tail), self.quantile(1.0 - tail)
 
 
 def posterior(stats: Statistics, whitening: Whitening, params: Params) -> Posterior:

@@ -70,6 +70,29 @@ class Fit:
         """Marginal posterior sd of beta(t), (tissue, snp); the parameters' own uncertainty is not in it."""
         return self.dataset["effects_sd"]
 
+    def effects_interval(self, level: float = 0.95) -> xr.Dataset:
+        """Equal-tailed intervals of beta(t) | Y, which is a slab and a spike; exact, at ``params``.
+
+        Parameters
+        ----------
+        level
+            Posterior probability that an interval holds at least; inside (0, 1).
+
+        Returns
+        -------
+        Dataset
+            ``lower`` and ``upper``, (tissue, snp), in the units of an effect.
+
+        Raises
+        ------
+        InputError
+            If ``level`` is not inside (0, 1).
+        """
+        expect(0.0 < level < 1.0, "0 < level < 1", level, "level", "give a probability such as 0.95")
+        lower, upper = posterior(*self.whitened(), self.params).interval(level)
+        coords = {TISSUE: self.dataset[TISSUE], SNP: self.dataset[SNP]}
+        return xr.Dataset({"lower": ((TISSUE, SNP), lower), "upper": ((TISSUE, SNP), upper)}, coords, {"level": level})
+
     @property
     def lfsr(self) -> xr.DataArray:
         """Local false sign rate of every effect, (tissue, snp)."""
@@ -142,7 +165,7 @@ class Fit:
             ``observed_data`` Y; ``constant_data`` X and the covariates; ``fit`` the rest of ``dataset``.
         """
         ds = self.dataset
-        stats, whitening = self._whitened()
+        stats, whitening = self.whitened()
         rng = np.random.default_rng(seed)
         theta, shape = self.params, (chains, draws)
         fixed = self.posterior_probability.to_numpy(), np.asarray(theta.beta), theta.eta, theta.sigma2
@@ -182,13 +205,16 @@ class Fit:
             f"loglik {self.loglik:.3f}; {self.status}>"
         )
 
-    def _whitened(self) -> Whitened:
-        """Statistics from the stored data: the draws need the posterior's whole covariance."""
+    def compressed(self) -> Compressed:
+        """Sufficient statistics of the stored data, before the slab has come."""
         ds = self.dataset
         C = ds["covariates"].to_numpy() if "covariates" in ds else np.empty((ds.sizes[SAMPLE], 0))
         samples, snps, tissues = (ds[dim].to_numpy() for dim in (SAMPLE, SNP, TISSUE))
-        data = Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, samples, snps, tissues, np.arange(C.shape[1]))
-        return whiten(compress(data), _stored_slab(ds))
+        return compress(Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, samples, snps, tissues, np.arange(C.shape[1])))
+
+    def whitened(self) -> Whitened:
+        """Statistics of the stored data under the fit's slab: draws and intervals need more than ``dataset`` holds."""
+        return whiten(self.compressed(), _stored_slab(self.dataset))
 
 
 def open_fit(path: str | Path) -> Fit:

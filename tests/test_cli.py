@@ -240,6 +240,111 @@ def test_demo_writes_a_fit_and_two_figures(run: Callable[..., Run], tmp_path: Pa
     assert eb < ols
 
 
+# The full posterior --------------------------------------------------------------------------------------------------
+
+FEW = ["--draws", 120, "--tune", 200, "--chains", 2]
+FIGURES = ["effects.png", "hyperparameters.png", "probabilities.png"]
+
+
+def tables(folder: Path) -> list[object]:
+    return ["--genotypes", folder / "x.csv", "--expression", folder / "y.csv"]
+
+
+def test_sample_writes_draws_and_prints_the_verdict(run: Callable[..., Run], folder: Path) -> None:
+    result = run("sample", *tables(folder), *FEW, "--out", folder / "draws.nc", "--seed", 3)
+    tree = ebmodel.open_posterior(folder / "draws.nc")
+    posterior = tree["posterior"].to_dataset()
+    assert result.status == 0
+    assert result.err == ""
+    for name in ("tau1", "eta", "sigma2"):
+        (row,) = re.findall(rf"│ {name} .*", result.out)
+        assert row.split("│")[2].strip() == f"{posterior[name].mean().item():.4g}"
+    assert tree.attrs["verdict"] in " ".join(result.out.split())
+    assert f"Wrote {folder / 'draws.nc'}" in result.out
+    X, Y = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xy")
+    want = ebmodel.sample(X, Y, intercept=True, draws=120, tune=200, chains=2, seed=3, progress=False)
+    np.testing.assert_allclose(posterior["tau1"], want["posterior"]["tau1"], rtol=1e-6)
+
+
+def test_compare_from_tables_and_from_stored_results(run: Callable[..., Run], folder: Path) -> None:
+    out = folder / "new" / "both"
+    result = run("compare", *tables(folder), *FEW, "--starts", 4, "--out", out)
+    assert result.status == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted(["comparison.csv", "fit.nc", "posterior.nc", *FIGURES])
+    comparison = ebmodel.compare(ebmodel.open_fit(out / "fit.nc"), ebmodel.open_posterior(out / "posterior.nc"))
+    printed = " ".join(result.out.split())
+    assert comparison.attrs["findings"] in printed
+    assert comparison.attrs["verdict"] in printed
+    for label, row in (("sigma2", "sigma2"), ("P(I=1)[liver]", "liver")):
+        one, digits = comparison.sel(quantity=label), ".4g" if label == "sigma2" else ".3f"
+        (cells,) = re.findall(rf"│ {row} .*", result.out)
+        want = [format(one[name].item(), digits) for name in ("em", "mean", "sd", "lower", "upper")]
+        assert [cell.strip() for cell in cells.split("│")[2:7]] == want
+    table = pd.read_csv(out / "comparison.csv", index_col="quantity", keep_default_na=False, na_values=[""])
+    np.testing.assert_allclose(table["mean"], comparison["mean"], rtol=1e-12)
+    assert table.index.tolist() == comparison["quantity"].to_numpy().tolist()
+    for figure in FIGURES:
+        assert (out / figure).read_bytes().startswith(b"\x89PNG")
+
+    stored = ["--fit", out / "fit.nc", "--posterior", out / "posterior.nc"]
+    again = run("compare", *stored, "--out", folder / "again", "--level", 0.9, "--json")
+    summary = json.loads(again.out)
+    assert sorted(path.name for path in (folder / "again").iterdir()) == sorted(["comparison.csv", *FIGURES])
+    assert summary["level"] == 0.9
+    assert [row["quantity"] for row in summary["quantities"]] == table.index.tolist()
+    assert summary["quantities"][0]["em"] == comparison["em"][0].item()
+    assert summary["quantities"][0]["em_sd"] is None
+    assert run("compare", *stored, "--quiet") == (0, "", "")
+
+    unlike = folder / "unlike.nc"
+    assert run(*fit_args(folder, "--tissues", "liver,lung,skin", "--quiet", out="unlike.nc")).status == 0
+    before = sorted(folder.rglob("*"))
+    result = run("compare", "--fit", unlike, "--posterior", out / "posterior.nc", "--out", folder / "third")
+    assert result.status == 2
+    assert re.fullmatch(r"error: expected a fit and draws of the same tissues, got .*; do .*\n", result.err)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["sample", "--out", "draws.txt"], ["a name ending in .nc or .zarr"]),
+        (["sample", "--out", "none/such/draws.nc"], ["an existing folder"]),
+        (["sample", "--mean", "none"], ["'free' or 'hierarchical'", "'none'"]),
+        (["sample", "--priors", "strong"], ["'weak'", "'strong'"]),
+        (["sample", "--priors", "flat"], ["proper priors"]),
+        (["sample", "--form", "short"], ["'marginal' or 'latent'", "'short'"]),
+        (["sample", "--snps", "rs77"], ["no 'rs77'", "x.csv"]),
+        (["compare", "--tissues", "kidney*"], ["'kidney*'", "y.csv"]),
+        (["compare", "--slab", "gee"], ["'gee'"]),
+        (["compare", "--level", "95"], ["0 < level < 1", "got 95"]),
+        (["compare", "--out", "FOLDER/x.csv"], ["a folder that can be made", "x.csv"]),
+        (["compare", "--out", "FOLDER/x.csv/below"], ["a folder that can be made", "x.csv"]),
+        (["compare", "--fit", "fit.nc"], ["--fit and --posterior, got one of them"]),
+        (["compare", "--fit", "fit.nc", "--posterior", "none.nc"], ["stored results or tables, got both"]),
+    ],
+)
+def test_bad_options_of_the_full_posterior_are_refused(
+    run: Callable[..., Run], folder: Path, more: list[str], words: list[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    command, *options = (text.replace("FOLDER", str(folder)) for text in more)
+    out = folder / ("draws.nc" if command == "sample" else "both")
+    result = run(command, *tables(folder), "--out", out, *options)
+    assert result.status == 2
+    assert re.fullmatch(r"error: expected .+, got .+, in .+; do .+\n", result.err)
+    for word in words:
+        assert word in result.err
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_compare_needs_tables_or_stored_results(run: Callable[..., Run], folder: Path) -> None:
+    assert "neither pair" in run("compare", "--genotypes", folder / "x.csv").err
+    result = run("compare", "--fit", folder / "none.nc", "--posterior", folder / "none.nc")
+    assert result.status == 2
+    assert "no such file" in result.err
+
+
 # What it refuses -----------------------------------------------------------------------------------------------------
 
 
@@ -429,7 +534,7 @@ def test_usage_errors_exit_2(run: Callable[..., Run], args: list[str]) -> None:
     assert "Usage: ebmodel" in result.err
 
 
-@pytest.mark.parametrize("command", ["fit", "demo"])
+@pytest.mark.parametrize("command", ["fit", "sample", "compare", "demo"])
 def test_help_explains_every_option_and_has_an_example(run: Callable[..., Run], command: str) -> None:
     result = run(command, "--help")
     assert result.status == 0
@@ -491,3 +596,14 @@ def test_mice(run: Callable[..., Run], tmp_path: Path) -> None:
     assert "Biochem.Age" not in fit.dataset.tissue
     assert fit.dataset.covariate.to_numpy().tolist() == ["intercept", "GENDER=F", "GENDER=M", "Biochem.Age"]
     assert fit.posterior_probability.sel(tissue="Biochem.HDL") > 0.999  # the known HDL locus on chromosome 1
+
+
+@real_data
+def test_wheat_compared(run: Callable[..., Run], tmp_path: Path) -> None:
+    result = run("compare", "--genotypes", DATA / "wheat_markers.csv.gz", "--expression", DATA / "wheat_yield.csv",
+                 "--top", 20, "--out", tmp_path / "wheat")  # fmt: skip
+    assert result.status == 0
+    printed = " ".join(result.out.split())
+    assert "Draws: Sound" in printed
+    assert "EM's eta (0, on the boundary) lies below its interval" in printed
+    assert "its eta is 0, which gives all active tissues one effect, known exactly" in printed

@@ -95,13 +95,18 @@ SAMPLED = [
 ]
 
 
+def repeated(case, size, seed):
+    """Draws of I(t) and beta(t), all at the case's parameters."""
+    theta = case.params
+    fixed = at(case).probability, theta.beta, theta.eta, theta.sigma2
+    every = [np.broadcast_to(x, (size, *np.shape(x))) for x in fixed]
+    return draw(case.stats, case.whitening, *every, np.random.default_rng(seed))
+
+
 def sample(make_case, shape, slab):
     """A case with weak signals, so that many tissues are neither surely active nor surely not, and draws from it."""
     case = make_case(shape, slab, signal=0.2)
-    theta = case.params
-    fixed = at(case).probability, theta.beta, theta.eta, theta.sigma2
-    every = [np.broadcast_to(x, (DRAWS, *np.shape(x))) for x in fixed]
-    active, effects = draw(case.stats, case.whitening, *every, np.random.default_rng(1))
+    active, effects = repeated(case, DRAWS, 1)
     assert active.shape == (DRAWS, len(case.Y.T))
     assert effects.shape == (DRAWS, len(case.Y.T), len(case.X.T))
     assert np.sum(np.abs(active.mean(axis=0) - 0.5) < 0.4) >= 3
@@ -156,8 +161,8 @@ def test_lfsr_is_the_share_of_draws(make_case, shape, slab):
 
 def test_draws_follow_their_shape_and_seed(make_case):
     case = make_case("missing", "g")
-    sets = [draw(case.stats, case.whitening, case.params, (2, 3), np.random.default_rng(s)) for s in (0, 0, 1)]
-    assert sets[0][1].shape == (2, 3, 6, 4)
+    sets = [repeated(case, 50, seed) for seed in (0, 0, 1)]
+    assert sets[0][1].shape == (50, 6, 4)
     np.testing.assert_array_equal(sets[0][1], sets[1][1])
     assert (sets[0][1] != sets[2][1]).any()
 

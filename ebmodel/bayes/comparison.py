@@ -82,7 +82,8 @@ def compare(fit: Fit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
         return QUANTITY, np.concatenate([np.full(rest, np.nan), np.asarray(values).ravel()])
 
     flat = drawn.to_numpy().reshape(-1, len(em))
-    mean, lower, upper = flat.mean(axis=0), *np.quantile(flat, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    mean = flat.mean(axis=0)
+    lower, upper = np.quantile(flat, [(1 - level) / 2, (1 + level) / 2], axis=0)
     fixed = np.ptp(flat, axis=0) == 0.0
     sd = np.where(fixed, 0.0, flat.std(axis=0, ddof=1))
     with np.errstate(invalid="ignore", divide="ignore"):  # of what does not vary
@@ -125,8 +126,8 @@ def _quantities(fit: Fit, draws: xr.Dataset) -> tuple[xr.DataArray, Array, list[
     orders = {"beta": (SNP,), active: (TISSUE,), "effects": (TISSUE, SNP)}
     values = [draws[part].transpose(*dims, *orders.get(part, ())).to_numpy().reshape(shape) for part in parts]
     em = [getattr(theta, name) for name in names], theta.beta, fit.posterior_probability, fit.effects
-    coords = {QUANTITY: label, "tissue": (QUANTITY, tissue), "snp": (QUANTITY, snp)}
-    coords |= {dim: draws[dim].to_numpy() for dim in dims}
+    coords: dict[str, Any] = {QUANTITY: label, "tissue": (QUANTITY, tissue), "snp": (QUANTITY, snp)}
+    coords |= {CHAIN: draws[CHAIN], DRAW: draws[DRAW]}
     drawn = xr.DataArray(np.concatenate(values, axis=2, dtype=float), coords, (*dims, QUANTITY))
     return drawn, np.concatenate([np.ravel(part) for part in em]).astype(float), kind
 
@@ -136,7 +137,7 @@ def _left_out(fit: Fit, draws: xr.Dataset) -> Array:
 
     var(beta(t) | Y) = E var(beta(t) | Y, theta) + var E(beta(t) | Y, theta); the EM has the first term, at one theta.
     """
-    flat = draws.stack(every=(CHAIN, DRAW)).transpose("every", ...)  # noqa: PD013 - xarray's
+    flat = draws.stack(every=(CHAIN, DRAW)).transpose("every", ...)
     kept = np.unique(np.linspace(0, flat.sizes["every"] - 1, CONDITIONED).astype(int))
     compressed, whitened = fit.compressed(), fit.whitened()
     means, variances = [], []

@@ -58,7 +58,8 @@ def diagnose(tree: xr.DataTree) -> xr.Dataset:
 def _bfmi(stats: xr.Dataset) -> np.ndarray:
     """E-BFMI of every chain: how well momentum resampling explores the energy."""
     energy = stats["energy"].to_numpy()
-    return np.asarray(np.mean(np.diff(energy, axis=1) ** 2, axis=1) / np.var(energy, axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN for a single draw
+        return np.asarray(np.sum(np.diff(energy, axis=1) ** 2, axis=1) / (energy.shape[1] * np.var(energy, axis=1)))
 
 
 def _verdict(result: xr.Dataset, chains: int) -> str:

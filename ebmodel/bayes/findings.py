@@ -62,14 +62,14 @@ def _probabilities(P: xr.Dataset) -> list[str]:
     sentences = [f"P(I=1) differs by more than {APART} in {_some(far.sum(), m, 'tissue')}, the most in {most}."]
     surer = np.abs(em - 0.5) > np.abs(mean - 0.5)
     more, less = int((far & surer).sum()), int((far & ~surer).sum())
-    where = "there" if far.sum() == 1 else "in all of them"
+    where = {1: "there", 2: "in both"}.get(int(far.sum()), "in all of these")
     if not (more and less):
         sentences.append(f"EM is the {'more' if more else 'less'} confident, nearer 0 or 1, {where}.")
     else:
         sentences.append(f"EM is the more confident, nearer 0 or 1, in {more} of them and the less in {less}.")
     change = em.sum() - mean.sum()
     if abs(change) > 0.5:
-        sentences.append(f"It expects {em.sum():.1f} active tissues, the posterior {mean.sum():.1f}.")
+        sentences.append(f"EM expects {em.sum():.1f} active tissues, the posterior {mean.sum():.1f}.")
     noisy = far & (gap < 3 * P["mcse"].to_numpy())
     if noisy.any():
         sentences.append(f"In {_some(noisy.sum(), int(far.sum()), 'of these')} Monte-Carlo error may be the cause.")
@@ -119,9 +119,9 @@ def _effects(E: xr.Dataset) -> list[str]:
         most = f"{worst['snp'].item()} in {worst['tissue'].item()}, by {np.nanmax(z):.1f}"
         sentences.append(f"{far} of {total} effects differ by more than one posterior sd, the most {most}.")
     counts = [int(((E[f"{em}lower"] > 0) | (E[f"{em}upper"] < 0)).sum()) for em in ("em_", "")]
-    if counts[0] != counts[1]:
+    if abs(counts[0] - counts[1]) > WIDTH * total:
         sentences.append(
-            f"{counts[0]} intervals of the EM's leave out an effect of 0, {counts[1]} of the posterior's do."
+            f"{counts[0]} of the EM's intervals of effects leave out 0, and {counts[1]} of the posterior's."
         )
     return sentences
 
@@ -161,7 +161,7 @@ def _places(E: xr.Dataset, P: xr.Dataset, em: np.ndarray, full: np.ndarray, over
         return []
     for part, where, own in ((share, f"the {undecided}", change[0]), (1 - share, "the decided tissues", change[1])):
         if part > MOST:
-            return [f"{min(part, 1.0):.0%} of the difference is in {where}, where they are {_wider(own)}."]
+            return [f"{_percent(min(part, 1.0))} of the difference is in {where}, where they are {_wider(own)}."]
     return []
 
 
@@ -174,26 +174,29 @@ def _causes(comparison: xr.Dataset, overall: float) -> list[str]:
     narrow = overall < 0.0
     causes = []
     if narrow and left_out >= SHARE:
-        causes.append(
-            f"it leaves out the uncertainty of the hyperparameters, {left_out:.0%} of the effects' posterior variance"
-        )
+        share = f"{_percent(left_out)} of the effects' posterior variance"
+        causes.append(f"it leaves out the uncertainty of the hyperparameters, {share}")
     if narrow and em["eta"] == 0.0:
         causes.append("its eta is 0, which gives all active tissues one effect, known exactly")
     elif side["eta"] == ("below" if narrow else "above"):
-        causes.append(f"its eta is {'small' if narrow else 'large'}er than the data require")
+        causes.append(f"its eta is {'smaller' if narrow else 'larger'} than the data require")
     for name, what in (("sigma2", "noise"), ("tau1", "share of active tissues")):
         if side[name] == ("below" if narrow else "above"):
             causes.append(f"its {what}, {name}, is {side[name]} the posterior's interval")
     far = np.abs(_of(comparison, "probability")["em"] - _of(comparison, "probability")["mean"]) > APART
     if far.any():
-        causes.append("its P(I=1) are others")
-    return [f"Why: {_and(causes)}."] if causes else []
+        causes.append("its P(I=1) differ")
+    return [f"Reasons in the numbers: {'; '.join(causes)}."] if causes else []
 
 
 def _wider(change: float) -> str:
     if abs(change) < WIDTH:
         return "as wide"
-    return f"{abs(change):.0%} {'wider' if change > 0 else 'narrower'}"
+    return f"{_percent(abs(change))} {'wider' if change > 0 else 'narrower'}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _some(count: int, total: int, word: str) -> str:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -54,24 +55,33 @@ class Prior:
     Raises
     ------
     InputError
-        If PyMC has no distribution of that name.
+        If PyMC has no distribution of one continuous number by that name, or it does not take the parameters.
     """
 
     distribution: str
     parameters: Mapping[str, float]
 
     def __init__(self, distribution: str, **parameters: float) -> None:
-        known = isinstance(getattr(pm, distribution, None), type) and hasattr(getattr(pm, distribution), "dist")
-        expect(known, "the name of a PyMC distribution", repr(distribution), "Prior", "see pymc.distributions")
+        family = getattr(pm, str(distribution), None)
+        known = isinstance(family, type) and issubclass(family, pm.Continuous)
+        wanted, do = "the name of a PyMC distribution of one continuous number", "see pymc.distributions"
+        expect(known, wanted, repr(distribution), "Prior", do)
+        strange = sorted(set(parameters) - set(signature(family.dist).parameters))  # PyMC itself ignores some
+        expect(not strange, f"parameters of {distribution}", listed(strange), "Prior", do)
+        try:
+            # double precision is asked for, as PyTensor takes Python's numbers for single
+            parameters = {name: np.float64(value) for name, value in parameters.items()}
+            univariate = family.dist(**parameters).ndim == 0
+        except Exception as error:  # whatever PyMC raises, it is about the parameters
+            got = f"{distribution} with {parameters}"
+            raise InputError("parameters that PyMC takes", got, "Prior", f"see {error}") from error
+        expect(univariate, wanted, repr(distribution), "Prior", do)
         object.__setattr__(self, "distribution", distribution)
         object.__setattr__(self, "parameters", parameters)
 
     def variable(self, name: str, **settings: Any) -> Any:
         """The random variable ``name`` with this prior, in the current PyMC model."""
-        try:
-            return getattr(pm, self.distribution)(name, **self.parameters, **settings)
-        except (TypeError, ValueError) as error:
-            raise InputError("parameters that PyMC takes", str(self), f"the prior on {name}", f"see {error}") from error
+        return getattr(pm, self.distribution)(name, **self.parameters, **settings)
 
     def log_density(self, values: Any) -> Any:
         """Log density at ``values``, of their shape."""
@@ -134,6 +144,10 @@ class Priors:
         for family in FAMILIES:
             given = [name for name in family if getattr(self, name) is not None]
             expect(len(given) == 1, f"a prior on one of {', '.join(family)}", given or "none", "Priors", "give one")
+            prior = getattr(self, given[0])
+            expect(
+                isinstance(prior, Prior), "an ebmodel.bayes.Prior", repr(prior), f"the prior on {given[0]}", "make one"
+            )
         expect(self.scale is None or self.scale > 0, "a scale > 0", self.scale, "Priors", "leave it out")
 
     def with_(self, **changes: Any) -> Priors:
@@ -218,5 +232,6 @@ def as_priors(priors: str | Priors) -> Priors:
             outside = prior.log_density(np.array(points))
             expect(bool(np.isneginf(outside).all()), f"a prior within {support}", prior, f"the prior on {name}", do)
         return priors
-    expect(priors in PRESETS, f"{listed(PRESETS)} or ebmodel.bayes.Priors", repr(priors), "priors", "choose one")
+    known = isinstance(priors, str) and priors in PRESETS
+    expect(known, f"{listed(PRESETS)} or ebmodel.bayes.Priors", repr(priors), "priors", "choose one")
     return PRESETS[priors]

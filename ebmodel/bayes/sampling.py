@@ -7,6 +7,7 @@ closed form of `ebmodel.posterior`, so each of NUTS's draws gives one exact draw
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -167,12 +168,17 @@ def compiled(problem: Problem) -> tuple[pm.Model, Any]:
     return model, code.with_data(**{name: value for name, value in inputs.items() if name in seen})
 
 
-def nuts(problem: Problem, settings: dict[str, Any], *, progress: bool = False) -> tuple[xr.Dataset, xr.Dataset]:
-    """NUTS on the marginal model: draws of the hyperparameters with log K_t of every tissue, and the sampler's own."""
+def nuts(
+    problem: Problem, settings: dict[str, Any], *, progress: bool = False, at_modes: bool = True
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """NUTS on the marginal model: draws of the hyperparameters with log K_t of every tissue, and the sampler's own.
+
+    The chains start at modes (`ebmodel.bayes.starts`), or where PyMC would start them.
+    """
     import nutpie
 
     model, code = compiled(problem)
-    found = find_modes(problem, settings["seed"])
+    found = find_modes(problem, settings["seed"]) if at_modes else []
     points: dict[int, Array] = {}
 
     def start(seed: int | None) -> Array:
@@ -183,7 +189,8 @@ def nuts(problem: Problem, settings: dict[str, Any], *, progress: bool = False) 
             points[which] = unconstrained(model, values(problem, *found[which]))
         return np.ascontiguousarray(points[which] + JITTER * rng.standard_normal(len(points[which])))
 
-    tree = nutpie.sample(replace(code, initial_point_func=start), **settings, save_warmup=False, progress_bar=progress)
+    code = replace(code, initial_point_func=start) if at_modes else code
+    tree = nutpie.sample(code, **settings, save_warmup=False, progress_bar=progress)
     stats = tree["sample_stats"].to_dataset()
     return tree["posterior"].to_dataset(), stats[[name for name in stats if stats[name].dtype != object]]
 
@@ -264,6 +271,7 @@ def draw_prior(problem: Problem, draws: int, seed: int) -> xr.Dataset:
     """Independent draws from the prior: hyperparameters, I(t) and beta(t), in one chain."""
     names = [*PARAMETERS[:4], *(["kappa"] if problem.mean == "hierarchical" else [])]
     names += ["alpha"] if problem.learns_alpha else []
+    logging.getLogger("pymc.sampling.forward").setLevel(logging.WARNING)  # it lists the variables on every call
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = pm.sample_prior_predictive(

@@ -148,18 +148,18 @@ def _nothing(stats: Statistics, signal: float | None) -> tuple[Mode, Array]:
 def _climb(stats: Statistics, mode: Mode, T: Array, signal: float | None, steps: int) -> tuple[Mode, Array]:
     """Variational EM from responsibilities T, ``steps`` times."""
     k, d, b = stats.pattern, stats.d[stats.pattern], stats.b
-    rank, log_g0 = b.shape[1], None
+    rank, Vt = b.shape[1], stats.V.transpose(0, 2, 1)
     for _ in range(steps):
         _, tau1, _, eta, sigma2, kappa = mode
         weight = stats.d / (sigma2 + eta * stats.d)  # Lambda
         total = np.bincount(k, T, minlength=len(weight))
         pooled = np.zeros_like(stats.d)
         np.add.at(pooled, k, T[:, None] * b)
-        precision = np.einsum("kij,kj,klj->il", stats.V, total[:, None] * weight, stats.V, optimize=True)
+        precision = np.sum((stats.V * (total[:, None] * weight)[:, None, :]) @ Vt, axis=0)
         S = np.linalg.inv(precision + np.eye(rank) / kappa)
-        mu = S @ np.einsum("kij,kj->i", stats.V, weight * pooled)
-        a = np.einsum("kij,i->kj", stats.V, mu)[k]
-        spread = np.einsum("kij,il,klj->kj", stats.V, S, stats.V, optimize=True)[k]  # var of V'gamma
+        mu = S @ np.sum(stats.V @ (weight * pooled)[..., None], axis=0)[:, 0]
+        a = (Vt @ mu)[k]
+        spread = np.sum((Vt @ S) * Vt, axis=2)[k]  # var of V'gamma
         kappa = float(mu @ mu + np.trace(S)) / rank if signal is None else signal * sigma2
 
         # beta(t) latent too: V'gamma(t) | I(t)=1 ~ N(shrunk, variance), gamma's own uncertainty included
@@ -176,11 +176,10 @@ def _climb(stats: Statistics, mode: Mode, T: Array, signal: float | None, steps:
 
         log_det = np.sum(np.log1p(eta * d / sigma2), axis=1)
         fit = np.sum(d / (sigma2 + eta * d) * ((b - a) ** 2 + spread), axis=1) + stats.rss / sigma2
-        log_g0 = log_null(stats, sigma2)
         gain = -0.5 * (log_det + fit - stats.yy / sigma2)  # E log g1 - log g0
         odds = np.log(tau1) - np.log1p(-tau1) + gain
         T = expit(odds)
         divergence = 0.5 * ((mu @ mu + np.trace(S)) / kappa - rank + rank * np.log(kappa) - np.linalg.slogdet(S)[1])
-        bound = float(np.sum(log_g0 + np.log1p(-tau1) + np.logaddexp(0.0, odds)) - divergence)
+        bound = float(np.sum(log_null(stats, sigma2) + np.log1p(-tau1) + np.logaddexp(0.0, odds)) - divergence)
         mode = Mode(bound, tau1, mu, eta, sigma2, kappa)
     return mode, T

@@ -1,131 +1,44 @@
-"""The command line: ``ebmodel fit`` and ``ebmodel demo``.
-
-What is heavy to import is imported inside the commands, so that help and usage errors come at once. Bad input ends in
-one line on stderr and exit status 2; results are written whole or not at all.
-"""
+"""``ebmodel fit``."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ebmodel.cli import options as o
+
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
     from ebmodel.results import Fit
 
-__all__ = ["app", "main"]
-
 VARIANCE_RATIO = 10.0
 """One sigma2 for all tissues is doubtful where their residual variances differ by more than this factor."""
 
-FITTING = "Fitting (the first fit on a machine compiles for about 15 seconds) ..."
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["--help", "-h"]},
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Empirical-Bayes multi-tissue eQTL regression (Xue & Li): fit it, look at it, check it.",
-)
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; exit status 0, or 2 with one line on stderr if the input cannot be used."""
-    from ebmodel.errors import InputError
-
-    try:
-        app(args=args, prog_name="ebmodel")
-    except InputError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
-
-
-@app.callback()
-def _app() -> None:
-    """Keep ``fit`` and ``demo`` as named commands."""
-
-
-@app.command("fit")
-def fit_command(
-    genotypes: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Samples x SNPs: csv, tsv (also .gz) or parquet; the first column names the samples."
-        ),
-    ],
-    expression: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="Samples x tissues of one gene, in the same formats; empty or NA where missing."
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where the result goes: a .nc (NetCDF) file or a .zarr store.")
-    ],
-    covariates: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Samples x covariates to project out; text columns become indicators. May be the expression file.",
-        ),
-    ] = None,
-    covariate_columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES", help="Columns of the covariates file to use, separated by commas; all if not given."
-        ),
-    ] = None,
-    tissues: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Columns of the expression file to use: names or globs such as 'Brain*', separated by commas.",
-        ),
-    ] = None,
-    snps: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="SNPs to use: names separated by commas, or @FILE with one name a line."),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Choose this many SNPs by marginal association (Stouffer's Z over tissues)."
-        ),
-    ] = None,
-    max_r2: Annotated[
-        float,
-        typer.Option(
-            metavar="R2", min=0.0, max=1.0, help="With --top: leave out a SNP whose R² with a better one exceeds this."
-        ),
-    ] = 0.5,
-    intercept: Annotated[bool, typer.Option(help="Project an intercept out of every tissue.")] = True,
-    standardise: Annotated[
-        bool, typer.Option("--standardise", help="Scale every tissue to residual variance one before the fit.")
-    ] = False,
-    slab: Annotated[
-        str,
-        typer.Option(
-            metavar="SHAPE",
-            help="Effects' covariance: g (the paper), independent, power (learned, with interval) or a number.",
-        ),
-    ] = "g",
-    starts: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Starts of the EM; the package's default if not given.")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random starts.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but notes and errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of tables.")] = False,
+def fit(
+    genotypes: o.Genotypes,
+    expression: o.Expression,
+    out: o.Out,
+    covariates: o.Covariates = None,
+    covariate_columns: o.CovariateColumns = None,
+    tissues: o.Tissues = None,
+    snps: o.Snps = None,
+    top: o.Top = None,
+    max_r2: o.MaxR2 = 0.5,
+    intercept: o.Intercept = True,
+    standardise: o.Standardise = False,
+    slab: o.SlabShape = "g",
+    starts: o.Starts = None,
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
 ) -> None:
     """Fit the model to a genotype table and an expression table of one gene.
 
@@ -135,187 +48,35 @@ def fit_command(
     [bold]Example[/bold]: ebmodel fit --genotypes snps.csv.gz --expression gene.csv --top 20 --out gene.nc
     """
     import ebmodel
-    from ebmodel.errors import expect
-    from ebmodel.files import check_writable
 
-    _check_ending(out)
-    check_writable(out)  # before the work, not after
-    expect(snps is None or top is None, "--snps or --top", "both", "the command line", "choose one")
-    X, Y, C = _read(genotypes, expression, covariates, covariate_columns, tissues, snps)
-    unused = len(X.index.difference(Y.index))
-    read = f"{len(Y)} samples, {X.shape[1]} SNPs, {Y.shape[1]} tissues"
-    left_out = f"; {unused} genotyped samples without expression left out" if unused else ""
+    asked = o.Request(
+        genotypes=genotypes, expression=expression, covariates=covariates, covariate_columns=covariate_columns,
+        tissues=tissues, snps=snps, top=top, max_r2=max_r2, intercept=intercept, standardise=standardise,
+    )  # fmt: skip
+    o.check_file(out)
     say = Console(quiet=quiet or as_json)
-    say.print(f"Read {read}{left_out}.", markup=False, highlight=False)
-
-    notes = []
-    if top is not None:
-        from ebmodel.screen import choose
-
-        chosen = choose(X, Y, top, max_r2, C, intercept=intercept)
-        X = X.iloc[:, chosen["position"].to_numpy()]
-        notes.append(
-            f"{X.shape[1]} SNPs were chosen on the same data as the fit, which makes P(I=1) optimistic"
-            + (f"; no more than these have R² <= {max_r2:g} with each other" if X.shape[1] < top else "")
-        )
-    response = ebmodel.standardise(Y, C, intercept=intercept) if standardise else Y
-    settings: dict[str, Any] = {"slab": _slab(slab), "seed": seed} | ({} if starts is None else {"n_starts": starts})
-    with say.status(FITTING):
-        fit = ebmodel.fit(X, response, covariates=C, intercept=intercept, **settings)
+    data = o.gather(asked, say)
+    with say.status(o.FITTING):
+        result = run_fit(data, slab, starts, seed)
+        notes = list(data.notes)
         if slab == "power":
-            notes.append(_interval(ebmodel.alpha_profile(X, response, covariates=C, intercept=intercept, seed=seed)))
-    notes += _doubts(fit, len(Y))
-    _write(fit, out)
-    for note in notes:
-        if not as_json:
-            typer.echo(f"note: {note}", err=True)
-    summary = _summary(fit, out, unused, notes, scale="standardised" if standardise else "original")
+            notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, seed=seed, **data.model)))
+    notes += doubts(result, len(data.Y))
+    o.write_fit(result, out)
+    if not as_json:
+        o.say_notes(notes)
+    summary = _summary(result, out, data.unused, notes, data.scale)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     _show(summary, say)
 
 
-@app.command()
-def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder for the result and the figures; made if it is not there.")
-    ] = Path("ebmodel-demo"),
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the simulated gene.")] = 0,
-) -> None:
-    """Simulate one gene whose truth is known, fit it, and draw the fit against the truth.
-
-    120 donors, 8 SNPs, 30 tissues with a quarter of the responses missing, drawn from the model itself.
-
-    [bold]Example[/bold]: ebmodel demo --out ebmodel-demo
-    """
+def run_fit(data: o.Inputs, slab: str, starts: int | None, seed: int) -> Fit:
+    """The EM fit to tables that `ebmodel.cli.options.gather` read."""
     import ebmodel
-    from ebmodel import plot
-    from ebmodel.demo import compare, simulate_gene
-    from ebmodel.errors import InputError
-    from ebmodel.files import check_writable, writing
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError("a folder that can be made", str(error.strerror), str(out), "choose another") from error
-    files = [out / name for name in ("fit.nc", "posterior_probability.png", "shrinkage.png")]
-    check_writable(files[0])
-    say = Console()
-    gene = simulate_gene(seed)
-    with say.status(FITTING):
-        fit = ebmodel.fit(gene.X, gene.Y)
-    fit.to_netcdf(files[0])
-    axes = plot.posterior_probability(fit, gene.active), plot.shrinkage(fit, units="expression per allele")
-    for ax, path in zip(axes, files[1:], strict=True):
-        with writing(path) as temporary:
-            ax.get_figure(root=True).savefig(temporary, format="png", dpi=150)  # type: ignore[union-attr]
-
-    sizes = gene.sizes
-    missing = gene.attrs["missing"]
-    say.print(
-        f"Simulated {sizes['sample']} samples, {sizes['snp']} SNPs, {sizes['tissue']} tissues "
-        f"({int(gene.active.sum())} active), {missing:.0%} of responses missing.",
-        highlight=False,
-    )
-    table = Table("", "truth", "fit", "least squares", title="Truth and fit", title_justify="left")
-    for row in compare(fit, gene):
-        table.add_row(*row)
-    say.print(table)
-    _say_where(say, files)
-
-
-def _read(
-    genotypes: Path,
-    expression: Path,
-    covariates: Path | None,
-    covariate_columns: str | None,
-    tissues: str | None,
-    snps: str | None,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
-    """Genotypes, expression and covariates, with the columns asked for."""
-    from ebmodel.errors import expect, listed
-    from ebmodel.files import read_table
-
-    asked = "the command line"
-    expect(covariates is not None or covariate_columns is None, "--covariates FILE", "--covariate-columns alone", asked,
-           "give the file")  # fmt: skip
-    X, Y = read_table(genotypes), read_table(expression)
-    if snps is not None:
-        X = _take(X, _snp_names(snps), f"genotypes {genotypes}", "SNP")
-    if covariates is None:
-        return X, _tissues(Y, tissues, expression), None
-    shared = covariates.exists() and covariates.samefile(expression)
-    C = Y if shared else read_table(covariates)
-    if covariate_columns is not None:
-        C = _take(C, _split(covariate_columns), f"covariates {covariates}", "column")
-    if shared:
-        Y = Y[[name for name in Y.columns if name not in set(C.columns)]]
-        got = f"every column of it taken as a covariate ({listed(C.columns, 3)})"
-        expect(Y.shape[1] > 0, "tissues in the expression file", got, str(expression), "give --covariate-columns")
-    return X, _tissues(Y, tissues, expression), C
-
-
-def _split(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _snp_names(asked: str) -> list[str]:
-    from ebmodel.errors import InputError
-
-    if not asked.startswith("@"):
-        return _split(asked)
-    try:
-        lines = Path(asked[1:]).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        got = getattr(error, "strerror", None) or "no text"
-        raise InputError("a file with one SNP a line", got, f"--snps {asked}", "check the path") from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _take(table: pd.DataFrame, names: list[str], where: str, word: str) -> pd.DataFrame:
-    """Take the columns asked for, each once and in that order."""
-    from ebmodel.errors import expect, listed
-
-    unknown = [name for name in names if name not in table.columns]
-    expect(bool(names), f"at least one {word}", "none", "the command line", f"name a {word}")
-    expect(not unknown, f"each {word} asked for", f"no {listed(unknown)}", where, "check the names")
-    return table[list(dict.fromkeys(names))]
-
-
-def _tissues(table: pd.DataFrame, asked: str | None, path: Path) -> pd.DataFrame:
-    """Columns that a comma list of names and globs asks for, in the file's order."""
-    from fnmatch import fnmatchcase
-
-    from ebmodel.errors import expect
-
-    if asked is None:
-        return table
-    patterns = _split(asked)
-    expect(bool(patterns), "names or globs", repr(asked), "--tissues", "name a tissue")
-    names = [str(name) for name in table.columns]
-    wanted: set[str] = set()
-    for pattern in patterns:
-        found = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
-        expect(bool(found), f"tissues that match {pattern!r}", "none", f"expression {path}", "check the names")
-        wanted |= found
-    return table[[name for name in names if name in wanted]]
-
-
-def _slab(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # a word, which the fit knows or refuses
-
-
-def _check_ending(out: Path) -> None:
-    from ebmodel.errors import expect
-
-    expect(out.suffix in (".nc", ".zarr"), "a name ending in .nc or .zarr", repr(out.name), "--out", "rename it")
-
-
-def _write(fit: Fit, out: Path) -> None:
-    (fit.to_zarr if out.suffix == ".zarr" else fit.to_netcdf)(out)
+    settings: dict[str, Any] = {} if starts is None else {"n_starts": starts}
+    return ebmodel.fit(data.X, data.Y, slab=o.slab_shape(slab), seed=seed, **data.model, **settings)
 
 
 def _interval(profile: xr.Dataset) -> str:
@@ -326,7 +87,7 @@ def _interval(profile: xr.Dataset) -> str:
     return f"alpha's {100 * profile.attrs['level']:g} % interval is {lower:.2f} to {upper:.2f}, {verdict}"
 
 
-def _doubts(fit: Fit, samples: int) -> list[str]:
+def doubts(fit: Fit, samples: int) -> list[str]:
     """Give what a reader of the table should know: samples not used, and reasons to doubt the fit."""
     doubts, unused = [], samples - fit.dataset.sizes["sample"]
     if unused:
@@ -421,9 +182,4 @@ def _show(summary: dict[str, Any], say: Console) -> None:
         f"{name} {theta[name]:.4g}" for name in ("tau1", "eta", "sigma2", "alpha") if theta[name] is not None
     )
     say.print(f"{values}; log-likelihood {summary['loglik']:.3f}; {summary['status']}", markup=False, highlight=False)
-    _say_where(say, [Path(summary["out"])])
-
-
-def _say_where(say: Console, files: list[Path]) -> None:
-    for path in files:  # unbroken, so that a path can be copied
-        say.print(f"Wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    o.say_where(say, [Path(summary["out"])])

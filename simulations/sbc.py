@@ -1,0 +1,202 @@
+"""Simulation-based calibration (Talts et al. 2018; Modrák et al. 2023) of the marginal model over its default prior.
+
+Parameters are drawn from the prior, data given them, and the posterior given the data: the rank of the truth among its
+draws is then uniform, for every function of parameters and data, if prior, likelihood, sampler and recovery of I(t) and
+beta(t) fit together. The joint log-likelihood is one of the functions, for it sees what the others may miss.
+The same is computed from draws squeezed to half their sd about their mean: a check that passes these as well would be
+worth nothing.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_stats.ecdf_utils import ecdf_pit
+from matplotlib.figure import Figure
+
+from ebmodel.bayes import WEAK
+from ebmodel.bayes.models import Problem, pose
+from ebmodel.bayes.sampling import draw_prior, nuts, recover
+from ebmodel.model import Array
+from simulations.study import Cell, Row, Study, markdown
+
+N, P, M = 40, 3, 12
+SETTINGS = {"draws": 500, "tune": 500, "chains": 4, "cores": 1}
+KEPT = 199
+"""Draws among which the truth is ranked: the chains thinned, so that these are all but independent."""
+PRIORS = WEAK.with_(scale=1.0)  # with a scale of its own the prior does not depend on the data
+MOST = 2000
+"""Replications at most."""
+BAND = 0.95
+"""Chance that all quantities of one design stay within their bands, if calibrated."""
+QUANTITIES = ("tau1", "eta", "sigma2", "beta_1", "beta_2", "beta_3", "active", "effect_1", "effect_2", "loglik")
+SQUEEZED = QUANTITIES[:6]
+DESIGNS: list[Cell] = [
+    {"missing": 0.0, "hierarchical": 0},
+    {"missing": 0.3, "hierarchical": 0},
+    {"missing": 0.3, "hierarchical": 1},
+]
+
+
+def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
+    """Normalised ranks of the truth among posterior draws, for every quantity; with the draws squeezed, too."""
+    seed, rng = int(stream.generate_state(1)[0]), np.random.default_rng(stream)
+    X, gone = design(cell["missing"])
+    mean = "hierarchical" if cell["hierarchical"] else "free"
+    truth = prior(cell["missing"], mean).isel(chain=0, draw=stream.entropy[-1])  # the replication's own
+    sigma = np.sqrt(float(truth["sigma2"]))
+    Y = X @ truth["effects"].to_numpy().T + sigma * rng.standard_normal(gone.shape)
+    problem = pose(X, np.where(gone, np.nan, Y), "g", mean, PRIORS)
+    posterior, stats = nuts(problem, {**SETTINGS, "seed": seed})
+    posterior, log_likelihood = recover(problem, posterior, rng)
+    kept = np.linspace(0, posterior["tau1"].size - 1, KEPT).astype(int)
+    drawn = {
+        **{name: posterior[name].to_numpy().ravel() for name in ("tau1", "eta", "sigma2")},
+        **{f"beta_{j + 1}": posterior["beta"][..., j].to_numpy().ravel() for j in range(P)},
+        "active": posterior["active"][..., 0].to_numpy().ravel(),
+        **{f"effect_{j + 1}": posterior["effects"][..., j, j].to_numpy().ravel() for j in range(2)},
+        "loglik": log_likelihood["Y"].sum("tissue").to_numpy().ravel(),
+    }
+    true = {
+        **{name: float(truth[name]) for name in ("tau1", "eta", "sigma2")},
+        **{f"beta_{j + 1}": float(truth["beta"][j]) for j in range(P)},
+        "active": float(truth["active"][0]),
+        **{f"effect_{j + 1}": float(truth["effects"][j, j]) for j in range(2)},
+        "loglik": _loglik(problem, truth),
+    }
+    row: Row = {name: rank(true[name], drawn[name][kept], rng) for name in QUANTITIES}
+    for name in SQUEEZED:
+        middle = drawn[name].mean()
+        row[f"squeezed_{name}"] = rank(true[name], middle + 0.5 * (drawn[name][kept] - middle), rng)
+    return [row | {"divergences": int(stats["diverging"].sum())}]
+
+
+@lru_cache
+def design(missing: float) -> tuple[Array, Array]:
+    """Genotypes (sample, snp), correlated, and which responses are missing (sample, tissue): the same throughout."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((N, P)) @ np.array([[1.0, 0.6, 0.3], [0.0, 0.8, 0.4], [0.0, 0.0, 0.9]])
+    return X, rng.random((N, M)) < missing
+
+
+@lru_cache
+def prior(missing: float, mean: str) -> xr.Dataset:
+    """As many draws from the prior as there may be replications."""
+    X, gone = design(missing)
+    return draw_prior(pose(X, np.where(gone, np.nan, 1.0), "g", mean, PRIORS), MOST, seed=1)
+
+
+def rank(truth: float, draws: Array, rng: np.random.Generator) -> float:
+    """Share of draws below the truth, ties and the step itself broken at random: uniform on (0, 1) if calibrated."""
+    below, ties = np.sum(draws < truth), np.sum(draws == truth)
+    return float((below + rng.random() * (ties + 1)) / (len(draws) + 1))
+
+
+def _loglik(problem: Problem, truth) -> float:
+    import ebmodel
+
+    theta = {name: float(truth[name]) for name in ("tau1", "eta", "sigma2")}
+    params = ebmodel.Params(beta=truth["beta"].to_numpy(), **theta)
+    return ebmodel.loglik(problem.data.X, problem.data.Y, params)
+
+
+@lru_cache
+def band(size: int, level: float) -> tuple[Array, Array, Array]:
+    """Points, and a simultaneous band for the ECDF of ``size`` uniform ranks (Säilynoja et al. 2022)."""
+    points, _, lower, upper = ecdf_pit(np.linspace(0.0, 1.0, size), level, 2000, rng=np.random.default_rng(1))
+    return points, lower, upper
+
+
+def strays(ranks: Array, level: float) -> bool:
+    """Whether the ECDF of the ranks leaves the band anywhere."""
+    points, lower, upper = band(len(ranks), level)
+    ecdf = np.searchsorted(np.sort(ranks), points, side="right") / len(ranks)
+    inside = (ecdf >= lower - 1e-12) & (ecdf <= upper + 1e-12)
+    return not bool(inside[1:-1].all())
+
+
+def level_each() -> float:
+    """Level of one quantity's band, so that all of a design hold together with probability `BAND` (Bonferroni)."""
+    return 1.0 - (1.0 - BAND) / len(QUANTITIES)
+
+
+def name_of(missing: float, hierarchical: int) -> str:
+    """A design in words."""
+    data = f"{100 * missing:.0f} % missing" if missing else "complete"
+    return f"{data}, {'hierarchical' if hierarchical else 'free'} mean"
+
+
+def table(results: pd.DataFrame) -> str:
+    """For every design: simulations, quantities outside their band, the largest deviation; the same when squeezed."""
+    rows, level = [], level_each()
+    for (missing, hierarchical), group in results.groupby(["missing", "hierarchical"]):
+        out = [name for name in QUANTITIES if strays(group[name].to_numpy(), level)]
+        caught = [name for name in SQUEEZED if strays(group[f"squeezed_{name}"].to_numpy(), level)]
+        distance = {name: _distance(group[name].to_numpy()) for name in QUANTITIES}
+        worst = max(distance, key=distance.__getitem__)
+        rows.append(
+            [
+                name_of(missing, hierarchical),
+                str(len(group)),
+                f"{len(out)} of {len(QUANTITIES)}" + (f" ({', '.join(out)})" if out else ""),
+                f"{distance[worst]:.3f} ({worst})",
+                f"{len(caught)} of {len(SQUEEZED)}",
+                f"{int((group['divergences'] > 0).sum())}",
+            ]
+        )
+    header = [
+        "Design",
+        "simulations",
+        "quantities outside their band",
+        "largest gap of an ECDF",
+        "caught when squeezed",
+    ]
+    return markdown([*header, "simulations with divergences"], rows)
+
+
+def _distance(ranks: Array) -> float:
+    ordered = np.sort(ranks)
+    steps = np.arange(len(ordered) + 1) / len(ordered)
+    return float(max(np.max(np.abs(steps[1:] - ordered)), np.max(np.abs(steps[:-1] - ordered))))
+
+
+def figure(results: pd.DataFrame) -> Figure:
+    """ECDF of the ranks less the diagonal, with bands; squeezed draws dashed."""
+    groups = list(results.groupby(["missing", "hierarchical"]))
+    drawing = Figure(figsize=(2.05 * 5, 1.75 * 2 * len(groups) + 0.6), layout="constrained")
+    panels = drawing.subplots(2 * len(groups), 5, sharex=True, sharey=True)
+    for (keys, group), rows in zip(groups, np.split(panels, len(groups)), strict=True):
+        points, lower, upper = band(len(group), level_each())
+        for ax, name in zip(rows.ravel(), QUANTITIES, strict=True):
+            ax.fill_between(points, lower - points, upper - points, color="0.85", label="band if calibrated")
+            for column, look, label in (
+                (name, {"color": "#0072B2"}, "posterior"),
+                (f"squeezed_{name}", {"color": "#D55E00", "linestyle": "--"}, "sd halved"),
+            ):
+                if column in group:
+                    ranks = np.sort(group[column].to_numpy())
+                    ecdf = np.searchsorted(ranks, points, side="right") / len(ranks)
+                    ax.plot(points, ecdf - points, linewidth=1.2, label=label, **look)
+            ax.set_title(LABELS[name], fontsize=9)
+        rows[0, 0].set_ylabel(f"{name_of(*keys)}\nECDF − rank", fontsize=8)
+        rows[1, 0].set_ylabel("ECDF − rank", fontsize=8)
+    for ax in panels[-1]:
+        ax.set_xlabel("rank of the truth", fontsize=8)
+    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return drawing
+
+
+LABELS = {
+    "tau1": "τ₁",
+    "eta": "η",
+    "sigma2": "σ²",
+    **{f"beta_{j + 1}": f"β, SNP {j + 1}" for j in range(P)},
+    "active": "I(1)",
+    **{f"effect_{j + 1}": f"β({j + 1}), SNP {j + 1}" for j in range(2)},
+    "loglik": "log-likelihood",
+}
+
+STUDY = Study("sbc", DESIGNS, 500, replicate, table, figure)

@@ -15,9 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     # one BLAS thread a worker: set before NumPy loads
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    from simulations import slabs, starts
+    from simulations import bayes, coverage, lindley, sbc, slabs, starts
 
-    studies = {study.name: study for study in (starts.STUDY, starts.SIZES_STUDY, slabs.STUDY)}
+    every = starts.STUDY, starts.SIZES_STUDY, slabs.STUDY, bayes.STUDY, lindley.STUDY, sbc.STUDY, coverage.STUDY
+    studies = {study.name: study for study in every}
     parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a study, resuming what is stored")

@@ -101,22 +101,23 @@ def table(results: pd.DataFrame) -> str:
 
 def _finding(results: pd.DataFrame) -> str:
     """How often each posterior beats the EM, and by how much on average."""
-    sentences = []
+    sentences, average = [], results.mean(numeric_only=True)
     for mean, word in MEANS.items():
         lower = int((results[f"mse_{mean}"] < results["mse_em"]).sum())
         higher = int((results[f"auc_{mean}"] > results["auc_em"]).sum())
-        brier = results[f"brier_{mean}"].mean(), results["brier_em"].mean()
         sentences.append(
             f"the posterior with a {word} has the lower MSE in {lower} of {len(results)} data sets and the higher AUC "
-            f"in {higher} (mean AUC {results[f'auc_{mean}'].mean():.3f} against {results['auc_em'].mean():.3f}; mean Brier "
-            f"score of P(I=1) {brier[0]:.3f} against {brier[1]:.3f})"
+            f"in {higher} (mean AUC {average[f'auc_{mean}']:.3f} against {average['auc_em']:.3f}; mean Brier "
+            f"score of P(I=1) {average[f'brier_{mean}']:.3f} against {average['brier_em']:.3f})"
         )
     apart = int((results["rhat_random"] > 1.05).sum())
+    diverged = int((results["divergences_random"] > 0).sum())
     together = int((results["rhat_free"] > 1.05).sum())
     return (
-        f"Started where PyMC starts them, chains stay apart (R-hat above 1.05) in {apart} of {len(results)} data sets, "
-        f"and diverge in {int((results['divergences_random'] > 0).sum())}; started at modes, in {together}. Against the "
-        "EM fit, " + "; ".join(sentences) + "."
+        f"Started where PyMC starts them, chains stay apart (R-hat above 1.05) in {apart} of {len(results)} data "
+        f"sets, and diverge in {diverged}; started at modes, they stay apart in {together}. Against the EM fit, "
+        + "; ".join(sentences)
+        + "."
     )
 
 

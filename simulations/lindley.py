@@ -48,9 +48,8 @@ def table(results: pd.DataFrame) -> str:
     rows += [[f"γ ~ N(0, {sd:g}²)", *_cells(results[results["sd"] == sd], data)] for sd in SDS]
     true = results.groupby("data")["true"].first()
     rows.append(["truth", *(f"{true[i] / 50:.2f} ({true[i]})" for i in data)])
-    return "τ₁ (tissues of 50 with P(I=1) > ½), data sets of Setting 1, ρ = 0, signal 1:\n\n" + markdown(
-        ["Prior on the slab's mean", *(f"data set {i + 1:g}" for i in data)], rows
-    )
+    head = "τ₁ (tissues of 50 with P(I=1) > ½) on Setting 1, ρ = 0, signal 1; † where the draws are not sound:"
+    return f"{head}\n\n" + markdown(["Prior on the slab's mean", *(f"data set {i + 1:g}" for i in data)], rows)
 
 
 def _cells(group: pd.DataFrame, data: list[float]) -> list[str]:
@@ -76,7 +75,7 @@ def figure(results: pd.DataFrame) -> Figure:
         ax.plot(
             [SDS[0]], [group["true"].iloc[0] / 50], marker="*", color="black", linestyle="", label="share truly active"
         )
-        ax.set(xscale="log", title=f"data set {i + 1}", xlabel="prior sd of γ", ylim=(0, None))
+        ax.set(xscale="log", title=f"data set {i + 1}", xlabel="prior sd of γ", ylim=(0, 1))
         if i == 0:
             ax.set_ylabel("τ₁, share of active tissues")
     drawing.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)

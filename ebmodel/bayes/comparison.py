@@ -173,6 +173,8 @@ def _matched(fit: Fit, tree: xr.DataTree) -> xr.Dataset:
         if name in ds:
             _same_values(ds[name], data[name].transpose(*ds[name].dims), name)
     _same_slab(fit, tree.attrs.get("slab"))
+    if "slab_matrix" in ds:
+        _same_values(ds["slab_matrix"], tree["constant_data"]["slab_matrix"], "the slab")
     return draws.sel({TISSUE: ds[TISSUE].to_numpy(), SNP: ds[SNP].to_numpy()})
 
 

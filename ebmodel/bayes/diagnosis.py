@@ -65,7 +65,11 @@ def _bfmi(stats: xr.Dataset) -> np.ndarray:
 def _verdict(result: xr.Dataset, chains: int) -> str:
     worst = {name: result[name].to_numpy() for name in ("r_hat", "ess_bulk", "ess_tail")}
     quantity = result[QUANTITY].to_numpy()
-    mixed, low = float(np.nanmax(worst["r_hat"])), float(np.nanmin([worst["ess_bulk"], worst["ess_tail"]]))
+    # NaN of what does not vary is left out; nothing is left of draws too few to judge
+    mixed = float(np.max(worst["r_hat"], initial=0.0, where=~np.isnan(worst["r_hat"])))
+    sizes = np.array([worst["ess_bulk"], worst["ess_tail"]])
+    low = float(np.min(sizes, initial=np.inf, where=~np.isnan(sizes)))
+    low = low if np.isfinite(low) else 0.0
     complaints = []
     if result["divergences"] > 0:
         complaints.append(
@@ -74,7 +78,7 @@ def _verdict(result: xr.Dataset, chains: int) -> str:
         )
     if chains < 2:
         complaints.append("one chain cannot show whether chains agree: use at least two, better four")
-    elif not mixed < RHAT:
+    elif mixed >= RHAT:
         complaints.append(
             f"R-hat is {mixed:.3f} for {quantity[int(np.nanargmax(worst['r_hat']))]} (it should be below {RHAT}): "
             "chains disagree, perhaps because the posterior has several modes, as the likelihood often has; draw more, "

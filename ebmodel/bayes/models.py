@@ -299,4 +299,4 @@ def long_form(data: Data) -> tuple[Array, Array, Any]:
 
 def contrasts(C: Array) -> Array:
     """K (n, n - rank C) with K'C = 0 and K'K = I; the identity where there are no covariates."""
-    return np.eye(len(C)) if C.shape[1] == 0 else null_space(C)
+    return np.eye(len(C)) if C.size == 0 else null_space(C.T)

@@ -69,8 +69,7 @@ class Prior:
         strange = sorted(set(parameters) - set(signature(family.dist).parameters))  # PyMC itself ignores some
         expect(not strange, f"parameters of {distribution}", listed(strange), "Prior", do)
         try:
-            # double precision is asked for, as PyTensor takes Python's numbers for single
-            parameters = {name: np.float64(value) for name, value in parameters.items()}
+            parameters = {name: float(value) for name, value in parameters.items()}
             univariate = family.dist(**parameters).ndim == 0
         except Exception as error:  # whatever PyMC raises, it is about the parameters
             got = f"{distribution} with {parameters}"
@@ -81,11 +80,16 @@ class Prior:
 
     def variable(self, name: str, **settings: Any) -> Any:
         """The random variable ``name`` with this prior, in the current PyMC model."""
-        return getattr(pm, self.distribution)(name, **self.parameters, **settings)
+        return getattr(pm, self.distribution)(name, **self._exact, **settings)
 
     def log_density(self, values: Any) -> Any:
         """Log density at ``values``, of their shape."""
-        return pm.logp(getattr(pm, self.distribution).dist(**self.parameters), values).eval(mode="FAST_COMPILE")
+        return pm.logp(getattr(pm, self.distribution).dist(**self._exact), values).eval(mode="FAST_COMPILE")
+
+    @property
+    def _exact(self) -> dict[str, np.float64]:
+        """The parameters in double precision: of Python's numbers PyTensor makes the shortest type that holds them."""
+        return {name: np.float64(value) for name, value in self.parameters.items()}
 
     def __str__(self) -> str:
         return f"{self.distribution}({', '.join(f'{name}={value:g}' for name, value in self.parameters.items())})"

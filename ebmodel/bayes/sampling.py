@@ -22,7 +22,7 @@ from ebmodel.bayes.models import Problem, build, long_form, pose
 from ebmodel.bayes.priors import Prior, Priors
 from ebmodel.bayes.starts import choose, find_modes, unconstrained, values
 from ebmodel.errors import expect
-from ebmodel.labels import CHAIN, COVARIATE, DRAW, SAMPLE, SNP, TISSUE
+from ebmodel.labels import CHAIN, COVARIATE, DRAW, SAMPLE, SNP, SNP_OTHER, TISSUE
 from ebmodel.likelihood import LOG_2PI
 from ebmodel.model import Array, Slab
 from ebmodel.posterior import draw, draw_power
@@ -123,6 +123,8 @@ def sample_problem(
     constant: dict[str, Any] = {"X": ((SAMPLE, SNP), data.X)}
     if data.C.shape[1]:
         constant["covariates"] = ((SAMPLE, COVARIATE), data.C)
+    if np.ndim(problem.slab) == 2:
+        constant["slab_matrix"] = ((SNP, SNP_OTHER), np.asarray(problem.slab))
     names = {SAMPLE: data.samples, SNP: data.snps, TISSUE: data.tissues, COVARIATE: data.covariates}
     groups = {
         "posterior": posterior,

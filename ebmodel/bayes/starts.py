@@ -160,7 +160,7 @@ def _climb(stats: Statistics, mode: Mode, T: Array, signal: float | None, steps:
         mu = S @ np.sum(stats.V @ (weight * pooled)[..., None], axis=0)[:, 0]
         a = (Vt @ mu)[k]
         spread = np.sum((Vt @ S) * Vt, axis=2)[k]  # var of V'gamma
-        kappa = float(mu @ mu + np.trace(S)) / rank if signal is None else signal * sigma2
+        length = float(mu @ mu + np.trace(S))  # E |gamma|^2
 
         # beta(t) latent too: V'gamma(t) | I(t)=1 ~ N(shrunk, variance), gamma's own uncertainty included
         keep = sigma2 / (sigma2 + eta * d)
@@ -171,7 +171,12 @@ def _climb(stats: Statistics, mode: Mode, T: Array, signal: float | None, steps:
         misfit = stats.rss + np.sum(d * ((b - shrunk) ** 2 + eta * keep + keep**2 * spread), axis=1)
         eta = max(float(T @ deviation.sum(axis=1)) / (rank * active), 1e-3 * sigma2 / float(stats.d.mean()))
         squares = float((1.0 - T) @ stats.yy + T @ misfit)
-        sigma2 = max(squares / float(stats.n.sum()), SMALL * float(stats.yy.sum() / stats.n.sum()))
+        n, floor = float(stats.n.sum()), SMALL * float(stats.yy.sum() / stats.n.sum())
+        if signal is None:
+            sigma2, kappa = max(squares / n, floor), length / rank
+        else:  # kappa = signal sigma2, so that the prior on gamma has a say in sigma2
+            sigma2 = max((squares + length / signal) / (n + rank), floor)
+            kappa = signal * sigma2
         tau1 = float(np.clip(T.mean(), 0.02, 0.98))
 
         log_det = np.sum(np.log1p(eta * d / sigma2), axis=1)

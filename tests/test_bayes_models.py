@@ -1,4 +1,4 @@
-"""The PyMC models: log posterior and gradient against the dense twin and scipy, and their maximum against the EM fit."""
+"""The PyMC models: log posterior and gradient against the dense twin and scipy, their maximum against the EM fit."""
 
 from __future__ import annotations
 

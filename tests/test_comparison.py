@@ -444,3 +444,16 @@ def test_what_are_no_draws_is_refused(tmp_path: Path, fit: ebmodel.Fit) -> None:
     ]:
         with pytest.raises(InputError, match=words):
             ebmodel.open_posterior(tmp_path / name)
+
+
+def test_another_matrix_as_slab_is_refused() -> None:
+    """Only the matrix itself tells two matrix slabs apart."""
+    data, Sigma0 = gene(), np.eye(3)
+    fit = ebmodel.fit(data.X, data.Y, slab=Sigma0, n_starts=4)
+    settings = {"draws": 20, "tune": 20, "chains": 2, "predictive": 1, "progress": False}
+    tree = ebmodel.sample(data.X, data.Y, slab=Sigma0, **settings)
+    assert ebmodel.compare(fit, tree).sizes["quantity"] > 0
+    constant = tree["constant_data"].to_dataset()
+    tree["constant_data"] = constant.assign(slab_matrix=2.0 * constant["slab_matrix"])
+    with pytest.raises(InputError, match="of the slab that differ"):
+        ebmodel.compare(fit, tree)

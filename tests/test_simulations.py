@@ -64,7 +64,7 @@ def test_running_again_gives_what_is_stored(study: Study):
         again = pd.DataFrame(study.rows(cell, 0)).set_index(keys)
         before = stored.set_index(keys).loc[again.index, again.columns]
         # log-likelihoods to the search's own precision; the rest follows from them
-        for name in again:
+        for name in again.columns.difference(["rhat", "divergences"]):  # NUTS's path, not the posterior
             np.testing.assert_allclose(again[name], before[name], rtol=1e-3, atol=_tolerance(study, name), err_msg=name)
         likelihoods = [name for name in again if name in ("default", "naive", "search") or name.startswith("loglik")]
         np.testing.assert_allclose(again[likelihoods], before[likelihoods], atol=1e-4, rtol=0)
@@ -74,13 +74,13 @@ def _tolerance(study: Study, column: str) -> float:
     """Where intervals are quantiles of draws, an end may fall on the other side of an effect.
 
     NUTS gives the same draws for a seed on one machine; on another it may take another path, and then agrees within
-    Monte-Carlo error. R-hat and divergences describe the path.
+    Monte-Carlo error; the ends for tau1 are quantiles of the chains themselves, whose draws depend on each other.
     """
     if study.name != "coverage":
         return 1e-3
-    if column in ("rhat", "divergences"):
-        return np.inf
-    return 0.1 if column.endswith("_pymc") else 0.03
+    if column.endswith("_pymc"):
+        return 0.2 if column.startswith("tau1") else 0.1
+    return 0.03
 
 
 def test_nuts_does_not_diverge_with_the_default_prior_on_the_paper_s_settings():

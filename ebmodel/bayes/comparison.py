@@ -174,7 +174,7 @@ def _matched(fit: Fit, tree: xr.DataTree) -> xr.Dataset:
             _same_values(ds[name], data[name].transpose(*ds[name].dims), name)
     _same_slab(fit, tree.attrs.get("slab"))
     if "slab_matrix" in ds:
-        _same_values(ds["slab_matrix"], tree["constant_data"]["slab_matrix"], "the slab")
+        _same_values(ds["slab_matrix"], tree["constant_data"].to_dataset()["slab_matrix"], "the slab")
     return draws.sel({TISSUE: ds[TISSUE].to_numpy(), SNP: ds[SNP].to_numpy()})
 
 

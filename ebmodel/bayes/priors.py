@@ -62,7 +62,7 @@ class Prior:
     parameters: Mapping[str, float]
 
     def __init__(self, distribution: str, **parameters: float) -> None:
-        family = getattr(pm, str(distribution), None)
+        family: Any = getattr(pm, str(distribution), None)
         known = isinstance(family, type) and issubclass(family, pm.Continuous)
         wanted, do = "the name of a PyMC distribution of one continuous number", "see pymc.distributions"
         expect(known, wanted, repr(distribution), "Prior", do)

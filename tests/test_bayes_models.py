@@ -240,7 +240,7 @@ SHARED = 1e-5
 NEAR = 2e-3
 """Relative difference allowed to parameters: sqrt(2e-9) = 4e-5 standard errors, and standard errors are up to ten times
 a parameter here."""
-FAST, ALL = 3, 10
+FAST, ALL = 3, 8
 STARTS, CLIMBS = 60, 5
 
 

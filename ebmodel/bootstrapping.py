@@ -16,20 +16,17 @@ tau1 = 0 or 1, the data sets are drawn as if it were the truth: tau1 = 0 leaves 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from joblib import Parallel, delayed
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ebmodel import fitting
 from ebmodel.data import project_out
 from ebmodel.errors import InputError, expect
 from ebmodel.labels import CHAIN, DRAW, SNP, TISSUE
 from ebmodel.model import Array, Params, Slab, slab_power
+from ebmodel.parallel import spread
 from ebmodel.posterior import draw, posterior
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
@@ -102,14 +99,13 @@ def bootstrap(
     least = min(replicates, draws, n_starts) >= 1
     got = f"{replicates}, {draws} and {n_starts}"
     expect(least, "at least 1", got, "replicates, draws and n_starts", "leave the defaults")
-    expect(jobs != 0, "a number of processes, or -1 for all cores", jobs, "jobs", "leave the default")
     slab = fit.params.slab if slab is None else slab
     learned = isinstance(slab, str) and slab == POWER
     if not learned:
         slab_power(slab)
     streams = [stream.spawn(2) for stream in np.random.SeedSequence(seed).spawn(replicates)]
-    tasks = (delayed(_refit)(fit, slab, n_starts, data) for data, _ in streams)
-    refits = list(_watched(Parallel(n_jobs=jobs, return_as="generator")(tasks), replicates, progress=progress))
+    tasks = [(fit, slab, n_starts, data) for data, _ in streams]
+    refits = list(spread(_refit, tasks, jobs=jobs, title="bootstrap", progress=progress))
     failures = [refit.failure for refit in refits if refit.failure]
     if len(failures) == replicates:
         where = "every data set drawn from the fit"
@@ -157,12 +153,6 @@ def _refit(fit: Fit, slab: Slab, n_starts: int, stream: np.random.SeedSequence) 
     except InputError as error:
         return _Refit(None, False, str(error))
     return _Refit(again.params, again.converged, "")
-
-
-def _watched(refits: Iterator[_Refit], total: int, *, progress: bool) -> Iterator[_Refit]:
-    columns = [TextColumn("bootstrap"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        yield from bar.track(refits, total)
 
 
 def _mixture(

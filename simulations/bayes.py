@@ -14,18 +14,18 @@ from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import nuts, sample_problem
 from ebmodel.bayes.starts import find_modes
 from simulations.metrics import auc, mse
-from simulations.study import SIGNALS, Cell, Row, Study, markdown, paper_cells
+from simulations.study import SIGNALS, Cell, Record, Study, Whole, markdown, paper_cells
 
 MEANS = {"free": "free mean", "hierarchical": "hierarchical mean"}
 WORDS = {"em": "EM", **{mean: f"Bayes, {word}" for mean, word in MEANS.items()}}
 
 
-def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
+def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     """MSE, AUC and tau1 of the EM fit and of both posteriors; the sampler's diagnostics."""
     gene = ebmodel.simulate.setting(int(cell["setting"]), rho=cell["rho"], signal=cell["signal"], seed=stream)
     truth, active = gene["effects"].to_numpy(), gene["active"].to_numpy()
     fit = ebmodel.fit(gene.X, gene.Y)
-    row: Row = {
+    row: dict[str, float] = {
         "tau1_em": fit.params.tau1,
         "mse_em": mse(fit.effects.to_numpy(), truth),
         "auc_em": auc(fit.posterior_probability.to_numpy(), active),
@@ -53,7 +53,7 @@ def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
     drawn, stats = nuts(problem, settings, at_modes=False)
     diagnosis = diagnose(xr.DataTree.from_dict({"posterior": drawn, "sample_stats": stats}))
     row |= {"rhat_random": float(diagnosis["r_hat"].max()), "divergences_random": int(diagnosis["divergences"])}
-    return [row]
+    return row
 
 
 def table(results: pd.DataFrame) -> str:
@@ -141,4 +141,4 @@ def figure(results: pd.DataFrame) -> Figure:
     return drawing
 
 
-STUDY = Study("bayes", paper_cells(), 1, replicate, table, figure)
+STUDY = Study("bayes", paper_cells(), 1, Whole(replicate), table, figure)

@@ -20,7 +20,7 @@ from ebmodel.bayes.diagnosis import diagnose
 from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import sample_problem
 from ebmodel.model import Array
-from simulations.study import Cell, Row, Study, markdown
+from simulations.study import Cell, Record, Study, Whole, markdown
 
 TRUTH = ebmodel.Params(tau1=0.5, beta=[0.2, 0.15, 0.1, 0.0, 0.0], eta=1.0, sigma2=1.0)
 N = 100
@@ -38,7 +38,7 @@ METHODS = {
 WHICH = {"all": "all effects", "active": "active tissues", "unsure": "0.05 < P(I=1) < 0.95"}
 
 
-def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
+def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     """Coverage and width of every method's intervals on one data set with genotypes of its own."""
     data, *streams = stream.spawn(5)
     gene = ebmodel.simulate.model_true(TRUTH, n=N, m=int(cell["m"]), seed=data)
@@ -59,13 +59,13 @@ def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
     # chosen by the data alone, at the true parameters, the same for all methods
     unsure = ((known.posterior_probability > low) & (known.posterior_probability < high)).to_numpy()
     groups = {"all": np.ones_like(unsure), "active": gene["active"].to_numpy(), "unsure": unsure}
-    row: Row = {}
+    row: dict[str, float] = {}
     for name, tree in drawn.items():
         row |= {f"{key}_{name}": value for key, value in _judge(tree, gene["effects"].to_numpy(), groups)}
     checks = diagnose(drawn["pymc"])
     row |= {"rhat": float(checks["r_hat"].max()), "divergences": int(checks["divergences"])}
     row |= {"failed": drawn["bootstrap"]["posterior"].attrs["failed"], "boundary": int("boundary" in fit.status)}
-    return [row]
+    return row
 
 
 def _judge(tree: xr.DataTree, truth: Array, groups: dict[str, NDArray[np.bool_]]) -> Iterator[tuple[str, float]]:
@@ -168,4 +168,4 @@ def figure(results: pd.DataFrame) -> Figure:
     return drawing
 
 
-STUDY = Study("coverage", [{"m": m} for m in (10, 25, 50, 100)], 48, replicate, table, figure)
+STUDY = Study("coverage", [{"m": m} for m in (10, 25, 50, 100)], 48, Whole(replicate), table, figure)

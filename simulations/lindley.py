@@ -10,29 +10,27 @@ import ebmodel
 from ebmodel.bayes import WEAK, Prior
 from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import sample_problem
-from simulations.study import Cell, Row, Study, markdown
+from simulations.study import Cell, Record, Study, Whole, markdown
 
 SDS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0, 1000.0)
 DATA_SETS = 4
 KINDS = {"em": "EM (no prior)", "weak": "default prior", "hierarchical": "hierarchical mean"}
 
 
-def replicate(cell: Cell, _: np.random.SeedSequence) -> list[Row]:
-    """tau1, and how many tissues have P(I=1) > 1/2, under gamma ~ N(0, sd^2 I) or, for sd = 0, the references."""
+def replicate(cell: Cell, _: np.random.SeedSequence) -> Record:
+    """tau1, and how many tissues have P(I=1) > 1/2, under the EM or the posterior that ``cell`` names."""
     gene = ebmodel.simulate.setting(1, rho=0.0, signal=1.0, seed=int(cell["data"]))
-    true = int(gene["active"].sum())
-    if cell["sd"] > 0:
-        priors = WEAK.with_(gamma=Prior("Normal", mu=0.0, sigma=cell["sd"]))
-        return [{"kind": "gamma", **_posterior(gene, "free", priors), "true": true}]
-    fit = ebmodel.fit(gene.X, gene.Y)
-    called = int((fit.posterior_probability > 0.5).sum())
-    rows: list[Row] = [{"kind": "em", "tau1": fit.params.tau1, "called": called, "sound": 1, "true": true}]
-    for kind, mean in (("weak", "free"), ("hierarchical", "hierarchical")):
-        rows.append({"kind": kind, **_posterior(gene, mean, WEAK), "true": true})
-    return rows
+    true = {"true": int(gene["active"].sum())}
+    if cell["kind"] == "em":
+        fit = ebmodel.fit(gene.X, gene.Y)
+        called = int((fit.posterior_probability > 0.5).sum())
+        return {"tau1": fit.params.tau1, "called": called, "sound": 1, **true}
+    vague = WEAK.with_(gamma=Prior("Normal", mu=0.0, sigma=cell["sd"]))
+    priors = vague if cell["kind"] == "gamma" else WEAK
+    return {**_posterior(gene, "hierarchical" if cell["kind"] == "hierarchical" else "free", priors), **true}
 
 
-def _posterior(gene, mean: str, priors) -> Row:
+def _posterior(gene, mean: str, priors) -> Record:
     tree = sample_problem(pose(gene.X, gene.Y, "g", mean, priors), seed=1, cores=1, predictive=1, progress=False)
     average = tree["posterior"].to_dataset().mean(["chain", "draw"])
     sound = int(tree.attrs["verdict"].startswith("Sound"))
@@ -47,7 +45,7 @@ def table(results: pd.DataFrame) -> str:
     rows += [[word, *_cells(results[results["kind"] == kind], data)] for kind, word in KINDS.items()]
     rows += [[f"γ ~ N(0, {sd:g}²)", *_cells(results[results["sd"] == sd], data)] for sd in SDS]
     true = results.groupby("data")["true"].first()
-    rows.append(["truth", *(f"{true[i] / 50:.2f} ({true[i]})" for i in data)])
+    rows.append(["truth", *(f"{true[i] / 50:.2f} ({true[i]:.0f})" for i in data)])
     head = "τ₁ (tissues of 50 with P(I=1) > ½) on Setting 1, ρ = 0, signal 1; † where the draws are not sound:"
     return f"{head}\n\n" + markdown(["Prior on the slab's mean", *(f"data set {i + 1:g}" for i in data)], rows)
 
@@ -82,5 +80,6 @@ def figure(results: pd.DataFrame) -> Figure:
     return drawing
 
 
-CELLS: list[Cell] = [{"data": i, "sd": sd} for sd in (0.0, *SDS) for i in range(DATA_SETS)]
-STUDY = Study("lindley", CELLS, 1, replicate, table, figure)
+PRIORS = [(kind, 0.0) for kind in KINDS] + [("gamma", sd) for sd in SDS]
+CELLS: list[Cell] = [{"data": i, "kind": kind, "sd": sd} for kind, sd in PRIORS for i in range(DATA_SETS)]
+STUDY = Study("lindley", CELLS, 1, Whole(replicate), table, figure)

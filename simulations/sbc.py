@@ -21,7 +21,7 @@ from ebmodel.bayes import WEAK
 from ebmodel.bayes.models import Problem, pose
 from ebmodel.bayes.sampling import draw_prior, nuts, recover
 from ebmodel.model import Array
-from simulations.study import Cell, Row, Study, markdown
+from simulations.study import Cell, Record, Study, Whole, markdown
 
 N, P, M = 40, 3, 12
 SETTINGS = {"draws": 500, "tune": 500, "chains": 4, "cores": 1}
@@ -41,7 +41,7 @@ DESIGNS: list[Cell] = [
 ]
 
 
-def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
+def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     """Normalised ranks of the truth among posterior draws, for every quantity; with the draws squeezed, too."""
     seed, rng = int(stream.generate_state(1)[0]), np.random.default_rng(stream)
     X, gone = design(cell["missing"])
@@ -67,11 +67,11 @@ def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
         **{f"effect_{j + 1}": float(truth["effects"][j, j]) for j in range(2)},
         "loglik": _loglik(problem, truth),
     }
-    row: Row = {name: rank(true[name], drawn[name][kept], rng) for name in QUANTITIES}
+    row: dict[str, float] = {name: rank(true[name], drawn[name][kept], rng) for name in QUANTITIES}
     for name in SQUEEZED:
         middle = drawn[name].mean()
         row[f"squeezed_{name}"] = rank(true[name], middle + 0.5 * (drawn[name][kept] - middle), rng)
-    return [row | {"divergences": int(stats["diverging"].sum())}]
+    return row | {"divergences": int(stats["diverging"].sum())}
 
 
 @lru_cache
@@ -199,4 +199,4 @@ LABELS = {
     "loglik": "log-likelihood",
 }
 
-STUDY = Study("sbc", DESIGNS, 500, replicate, table, figure)
+STUDY = Study("sbc", DESIGNS, 500, Whole(replicate), table, figure)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import ebmodel
 from simulations.metrics import auc, mse
-from simulations.study import SIGNALS, Cell, Row, Study, markdown, paper_cells
+from simulations.study import SIGNALS, Cell, Record, Study, Whole, markdown, paper_cells
 
 SLABS = {"paper": "g", "independent": "independent", "power": "power"}
 MSE = ("zero", "ols", *SLABS)
@@ -21,18 +21,18 @@ NAMES = {
 }
 
 
-def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
+def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     """MSE and AUC of every slab's fit on one data set, and of estimating zero and least squares."""
     gene = ebmodel.simulate.setting(int(cell["setting"]), rho=cell["rho"], signal=cell["signal"], seed=stream)
     truth, active = gene["effects"].to_numpy(), gene["active"].to_numpy()
-    row: Row = {}
+    row: dict[str, float] = {}
     for name, slab in SLABS.items():
         fit = ebmodel.fit(gene.X, gene.Y, slab=slab)
         row[f"mse_{name}"] = mse(fit.effects.to_numpy(), truth)
         row[f"auc_{name}"] = auc(fit.posterior_probability.to_numpy(), active)
         row[f"loglik_{name}"] = fit.loglik
     row |= {"mse_zero": mse(0.0 * truth, truth), "mse_ols": mse(fit.ols.to_numpy(), truth), "alpha": fit.params.alpha}
-    return [row]
+    return row
 
 
 def table(results: pd.DataFrame) -> str:
@@ -91,4 +91,4 @@ def figure(results: pd.DataFrame) -> Figure:
     return drawing
 
 
-STUDY = Study("slabs", paper_cells(), 20, replicate, table, figure)
+STUDY = Study("slabs", paper_cells(), 20, Whole(replicate), table, figure)

@@ -12,14 +12,14 @@ from ebmodel import em
 from ebmodel.data import tidy
 from ebmodel.statistics import Statistics, compress, whiten
 from simulations.metrics import auc, mse
-from simulations.study import Cell, Row, Study, markdown, paper_cells
+from simulations.study import Cell, Record, Study, Whole, markdown, paper_cells
 
 WITHIN = 1e-4
 """Log-likelihoods nearer than this are the same maximum."""
 RANDOM_STARTS = 200
 
 
-def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
+def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     """Best log-likelihood of the default fit, the naive start and the random search; MSE and AUC of the first two."""
     data_stream, search_stream = stream.spawn(2)
     knobs = {name: value for name, value in cell.items() if name != "setting"}
@@ -34,11 +34,11 @@ def replicate(cell: Cell, stream: np.random.SeedSequence) -> list[Row]:
     )
     rng = np.random.default_rng(search_stream)
     climbs = (em.run(stats, start, 1e-9, 5000)[1][-1] for start in random_states(stats, rng, RANDOM_STARTS))
-    row: Row = {"default": default.loglik, "naive": naive, "search": float(max(climbs))}
+    row: dict[str, float] = {"default": default.loglik, "naive": naive, "search": float(max(climbs))}
     for name, fit in (("default", default), ("naive", local)):
         row[f"mse_{name}"] = mse(fit.effects.to_numpy(), truth)
         row[f"auc_{name}"] = auc(fit.posterior_probability.to_numpy(), active)
-    return [row]
+    return row
 
 
 def naive_state(stats: Statistics) -> em.State:
@@ -132,11 +132,11 @@ def _by(results: pd.DataFrame, keys: list[str]) -> list[tuple[str, pd.DataFrame]
     return [(", ρ = ".join(f"{value:g}" for value in values), group) for values, group in results.groupby(keys)]
 
 
-STUDY = Study("starts", paper_cells(), 10, replicate, table)
+STUDY = Study("starts", paper_cells(), 10, Whole(replicate), table)
 
 SIZES = [(1, 50, 10, 20), (1, 50, 30, 20), (1, 100, 30, 100), (1, 60, 5, 150), (2, 50, 30, 50), (3, 60, 10, 30)]
 OTHER_CELLS: list[Cell] = [
     {"setting": k, "n": n, "p": p, "m": m, "tau1": tau1, "rho": rho, "signal": signal}
     for (k, n, p, m), tau1, rho, signal in product(SIZES, (0.1, 0.5, 0.9), (0.0, 0.6), (0.5, 1.0))
 ]
-SIZES_STUDY = Study("sizes", OTHER_CELLS, 3, replicate, table_of_sizes)
+SIZES_STUDY = Study("sizes", OTHER_CELLS, 3, Whole(replicate), table_of_sizes)

@@ -1,0 +1,75 @@
+"""The one way to run in parallel: joblib's processes, or whatever backend `joblib.parallel_config` names.
+
+Within a task linear algebra keeps to one thread: the tasks already fill the cores, and the number of threads changes
+the order in which sums are rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from joblib import Parallel, delayed
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from threadpoolctl import ThreadpoolController
+
+from ebmodel.errors import expect
+
+__all__ = ["spread"]
+
+
+def spread[Result](
+    function: Callable[..., Result],
+    tasks: Sequence[tuple[Any, ...]],
+    *,
+    jobs: int,
+    title: str,
+    progress: bool = True,
+    ordered: bool = True,
+    size: Callable[[Result], int] | None = None,
+    total: int | None = None,
+) -> Iterator[Result]:
+    """Call ``function(*task)`` for every task, in ``jobs`` processes, and give the results as they come.
+
+    Parameters
+    ----------
+    function
+        What to call; picklable.
+    tasks
+        Its arguments.
+    jobs
+        Processes; -1 for all cores.
+    title
+        Shown beside the progress bar.
+    progress
+        Whether to show a bar with the time left.
+    ordered
+        Whether results keep the order of tasks; if not, each is given when it is there.
+    size, total
+        For a bar that counts more than tasks: how much one result is worth, and all together.
+
+    Raises
+    ------
+    InputError
+        If ``jobs`` is 0.
+    """
+    expect(jobs != 0, "a number of processes, or -1 for all cores", jobs, "jobs", "leave the default")
+    columns = [TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    kind = "generator" if ordered else "generator_unordered"
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        row = bar.add_task(title, total=len(tasks) if total is None else total)
+        for result in Parallel(n_jobs=jobs, return_as=kind)(delayed(_single)(function, task) for task in tasks):
+            yield result
+            bar.advance(row, 1 if size is None else size(result))
+
+
+def _single[Result](function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
+    with _controller().limit(limits=1):
+        return function(*task)
+
+
+@lru_cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -30,17 +30,70 @@ class Search:
 
 def maximise(stats: Statistics, starts: Array, tol: float, max_iter: int) -> tuple[em.State, Search]:
     """Run EM from every start (start, tissue) of responsibilities and keep the largest log p(Y)."""
-    runs = [em.run(stats, em.from_responsibilities(stats, T), tol, max_iter) for T in starts]
-    values = np.array([trace[-1] for _, trace, _ in runs])
-    state, trace, converged = runs[int(values.argmax())]
+    climbs = _climb(stats, starts, tol, max_iter)
+    values = np.array([climb.trace[-1] for climb in climbs])
+    best = climbs[int(values.argmax())]
+    state, trace, converged = best.state, best.trace, best.converged
     for equal in (_least_norm, _no_tissue):
         other = equal(stats, state)
         value = float(em.expectation(stats, other)[1])
         if other is not state and value >= trace[-1] - tol:
             state, trace = other, np.append(trace, value)
-    return state, Search(
-        float(trace[-1]), trace, values, bool(converged), _status(stats, state, bool(converged), max_iter)
-    )
+    status = _status(stats, state, converged, max_iter)
+    return state, Search(float(trace[-1]), trace, values, converged, status)
+
+
+@dataclass
+class _Climb:
+    """One start's way up; starts that meet go on as one."""
+
+    state: em.State
+    trace: Array
+    converged: bool = False
+
+
+FIRST_STEPS = 5
+"""EM steps before starts are compared for the first time; doubled from one comparison to the next."""
+SAME = 1e-3
+"""Starts are at the same place when no tissue's responsibility, nor its share of all of them, differs by more."""
+
+
+def _climb(stats: Statistics, starts: Array, tol: float, max_iter: int) -> list[_Climb]:
+    """EM from every start until it has converged. Most meet within a few steps: from there on they are run once."""
+    climbs = [_Climb(em.from_responsibilities(stats, T), np.empty(0)) for T in starts]
+    distinct, steps = climbs, FIRST_STEPS
+    leader = {id(climb): climb for climb in climbs}
+    while any(not climb.converged and len(climb.trace) < max_iter for climb in distinct):
+        for climb in distinct:
+            left = max_iter - len(climb.trace)
+            if not climb.converged and left > 0:
+                known = min(len(climb.trace), 1)  # a run's trace begins where the last one's ended
+                climb.state, trace, climb.converged = em.run(stats, climb.state, tol, min(steps, left) + known)
+                climb.trace = np.append(climb.trace, trace[known:])
+        distinct = _merge(stats, distinct, leader)
+        steps *= 2
+    return [_last(climb, leader) for climb in climbs]
+
+
+def _merge(stats: Statistics, climbs: list[_Climb], leader: dict[int, _Climb]) -> list[_Climb]:
+    """One climb, the highest, for each place that some have reached; ``leader`` notes who goes on for whom."""
+    order = sorted(climbs, key=lambda climb: -climb.trace[-1])
+    T = np.array([em.expectation(stats, climb.state)[0] for climb in order])
+    where = np.hstack([T, T / np.maximum(T.sum(axis=1, keepdims=True), np.finfo(float).tiny)])
+    kept: list[int] = []
+    for i, climb in enumerate(order):
+        near = np.abs(where[kept] - where[i]).max(axis=1, initial=0.0) < SAME
+        if near.any():
+            leader[id(climb)] = order[kept[int(near.argmax())]]
+        else:
+            kept.append(i)
+    return [order[i] for i in kept]
+
+
+def _last(climb: _Climb, leader: dict[int, _Climb]) -> _Climb:
+    while leader[id(climb)] is not climb:
+        climb = leader[id(climb)]
+    return climb
 
 
 def check_bounded(data: Data, compressed: Compressed, stats: Statistics) -> None:

@@ -14,7 +14,8 @@ from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import nuts, sample_problem
 from ebmodel.bayes.starts import find_modes
 from simulations.metrics import auc, mse
-from simulations.study import SIGNALS, Cell, Record, Study, Whole, markdown, paper_cells
+from simulations.study import SIGNALS, Cell, Record, Study, Whole, paper_cells
+from simulations.tables import markdown
 
 MEANS = {"free": "free mean", "hierarchical": "hierarchical mean"}
 WORDS = {"em": "EM", **{mean: f"Bayes, {word}" for mean, word in MEANS.items()}}

@@ -20,7 +20,8 @@ from ebmodel.bayes.diagnosis import diagnose
 from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import sample_problem
 from ebmodel.model import Array
-from simulations.study import Cell, Record, Study, Whole, markdown
+from simulations.study import Cell, Record, Study, Whole
+from simulations.tables import markdown
 
 TRUTH = ebmodel.Params(tau1=0.5, beta=[0.2, 0.15, 0.1, 0.0, 0.0], eta=1.0, sigma2=1.0)
 N = 100

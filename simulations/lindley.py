@@ -10,7 +10,8 @@ import ebmodel
 from ebmodel.bayes import WEAK, Prior
 from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import sample_problem
-from simulations.study import Cell, Record, Study, Whole, markdown
+from simulations.study import Cell, Record, Study, Whole
+from simulations.tables import markdown
 
 SDS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0, 1000.0)
 DATA_SETS = 4

@@ -21,7 +21,8 @@ from ebmodel.bayes import WEAK
 from ebmodel.bayes.models import Problem, pose
 from ebmodel.bayes.sampling import draw_prior, nuts, recover
 from ebmodel.model import Array
-from simulations.study import Cell, Record, Study, Whole, markdown
+from simulations.study import Cell, Record, Study, Whole
+from simulations.tables import markdown
 
 N, P, M = 40, 3, 12
 SETTINGS = {"draws": 500, "tune": 500, "chains": 4, "cores": 1}

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 import ebmodel
 from simulations.metrics import auc, mse
-from simulations.study import SIGNALS, Cell, Record, Study, Whole, markdown, paper_cells
+from simulations.study import SIGNALS, Cell, Record, Study, Whole, paper_cells
+from simulations.tables import markdown
 
 SLABS = {"paper": "g", "independent": "independent", "power": "power"}
 MSE = ("zero", "ols", *SLABS)

@@ -12,7 +12,8 @@ from ebmodel import em
 from ebmodel.data import tidy
 from ebmodel.statistics import Statistics, compress, whiten
 from simulations.metrics import auc, mse
-from simulations.study import Cell, Record, Study, Whole, markdown, paper_cells
+from simulations.study import Cell, Record, Study, Whole, paper_cells
+from simulations.tables import markdown
 
 WITHIN = 1e-4
 """Log-likelihoods nearer than this are the same maximum."""

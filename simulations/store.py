@@ -91,9 +91,7 @@ class Store:
         return xr.merge(found, join="outer", compat="no_conflicts").assign_coords(root.coords).assign_attrs(root.attrs)
 
     @contextmanager
-    def writer(
-        self, name: str, cells: Sequence[Cell], replications: int, run: Mapping[str, Any]
-    ) -> Iterator[Writer]:
+    def writer(self, name: str, cells: Sequence[Cell], replications: int, run: Mapping[str, Any]) -> Iterator[Writer]:
         """Hold the store for one process's writing, made if there is none, with room for the replications.
 
         Raises
@@ -104,7 +102,8 @@ class Store:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with (self.path.parent / f".{self.path.name}.lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system when the process ends, killed too
+                # let go by the system when the process ends, killed too
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 do = "wait for it, or give another --out"
                 raise InputError("a store of one's own", "one that another run writes", str(self.path), do) from error

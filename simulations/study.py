@@ -1,7 +1,7 @@
 """A study: cells x replications, what is done in each, and how the results are shown.
 
-A replication's random numbers come from a stream of its own, a function of (study, cell, replication) alone: results are
-the same whatever the number of workers, their order, or how often the run was stopped and resumed.
+A replication's random numbers come from a stream of its own, a function of (study, cell, replication) alone: results
+are the same whatever the number of workers, their order, or how often the run was stopped and resumed.
 """
 
 from __future__ import annotations
@@ -283,9 +283,3 @@ def _cluster(scheduler: str) -> ExitStack:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def markdown(header: list[str], rows: Iterable[list[str]]) -> str:
-    """A Markdown table, the first column left-aligned."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -8,6 +8,7 @@ import pytest
 import ebmodel
 from ebmodel import dense, em
 from ebmodel.data import tidy
+from ebmodel.search import maximise
 from ebmodel.starts import active_sets
 from ebmodel.statistics import compress, whiten
 
@@ -159,3 +160,22 @@ def test_acceleration_shortens_the_slow_starts_and_ends_at_the_same_maxima():
     for name, steps in (("plain EM", plain), ("SQUAREM", accelerated)):
         print(f"{name}: median {np.median(steps):.0f} steps, 90 % {np.quantile(steps, 0.9):.0f}, most {max(steps)}")
     assert max(accelerated) < 0.7 * max(plain)
+
+
+def test_starts_that_meet_go_on_as_one_and_no_maximum_is_lost():
+    """Against EM from every start on its own: the same maximum, and all but the same ends."""
+    for k, rho, signal, seed in ((1, 0.0, 0.5, 1), (3, 0.0, 0.5, 2), (3, 0.4, 1.0, 3), (1, 0.8, 2.0, 4)):
+        gene = ebmodel.simulate.setting(k, rho=rho, signal=signal, m=30, p=10, seed=seed)
+        stats, _ = whiten(compress(tidy(gene.X, gene.Y)), "g")
+        starts = active_sets(stats, 64, 0)
+        alone = np.array([em.run(stats, em.from_responsibilities(stats, T), 1e-9, 5000)[1][-1] for T in starts])
+        _, search = maximise(stats, starts, 1e-9, 5000)
+        assert search.loglik >= alone.max() - 1e-7
+        assert np.abs(search.starts - alone).max() < 1e-2
+        assert (np.diff(search.trace) >= -1e-9 * abs(search.loglik)).all()
+
+
+def test_the_last_step_is_the_last_allowed():
+    gene = ebmodel.simulate.setting(3, rho=0.4, signal=1, m=20, p=6, seed=1)
+    for most in (1, 2, 5, 6, 7, 12):
+        assert ebmodel.fit(gene.X, gene.Y, max_iter=most, tol=0.0).trace.size <= most + 2

@@ -133,7 +133,7 @@ def redraw(fit: Fit, seed: int | np.random.SeedSequence) -> xr.DataArray:
     X = ds["X"].to_numpy()
     if "covariates" in ds:
         (X,), _ = project_out(ds["covariates"].to_numpy(), X)  # Sigma0 is that of X beside the covariates
-    drawn = model_true(fit.params, X=X, m=ds.sizes[TISSUE], seed=seed)
+    drawn = model_true(fit.params, X=X, m=ds.sizes[TISSUE], seed=seed, posterior=False)
     return ds["Y"].copy(data=np.where(np.isnan(ds["Y"]), np.nan, drawn["Y"]))
 
 

@@ -1,6 +1,7 @@
 """Tables from files, and files written whole or not at all.
 
-Tables have samples in rows and their names in the first column: csv or tsv (also .gz), or parquet.
+Tables have samples in rows and their names in the first column: csv or tsv (also .gz), or parquet. Genotypes may also
+be PLINK .bed, VCF or BCF (`ebmodel.genotypes`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from ebmodel import genotypes
 from ebmodel.errors import InputError, expect, listed
 
 __all__ = ["check_writable", "read_table", "writing"]
@@ -30,6 +32,8 @@ SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read samples x columns from csv, tsv (both also .gz) or parquet; the first column names the samples.
 
+    Genotypes are also read from PLINK .bed (its .fam and .bim beside it), .vcf and .bcf (also .gz), as allele counts.
+
     Returns
     -------
     DataFrame
@@ -39,7 +43,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is missing, empty, truncated, ragged, of another kind, or repeats a name.
+        If the file is missing, empty, truncated, ragged, of another kind, or repeats a name; or if the reader of its
+        kind is not installed (``pip install "ebmodel[genotypes]"``).
     """
     path = Path(path)
     expect(path.exists(), "a table", "no such file", str(path), "check the path")
@@ -48,14 +53,17 @@ def read_table(path: str | Path) -> pd.DataFrame:
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
     kind = suffixes[-1] if suffixes else ""
     try:
+        if kind in genotypes.KINDS:
+            frame = (genotypes.read_bed if kind == ".bed" else genotypes.read_vcf)(path)
+            frame.attrs["source"] = str(path)
+            return frame
         if kind == ".parquet":
             table = _read_parquet(path)
         elif kind in SEPARATORS:
             table = _read_text(path, SEPARATORS[kind])
         else:
-            raise InputError(
-                "a .csv, .tsv or .parquet file (.gz too)", f"{kind or 'no ending'}", str(path), "convert it"
-            )
+            known = "a .csv, .tsv or .parquet file (.gz too), or genotypes as .bed, .vcf or .bcf"
+            raise InputError(known, f"{kind or 'no ending'}", str(path), "convert it")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError("a whole gzip file", _one_line(error), str(path), "fetch or compress it again") from error
     except pa.ArrowInvalid as error:

@@ -28,10 +28,17 @@ class Fit:
     ----------
     dataset
         As written by `assemble`.
+    whitened
+        Statistics of the data under the fit's slab, if they are at hand; else computed from ``dataset`` when needed.
     """
 
-    def __init__(self, dataset: xr.Dataset) -> None:
+    def __init__(self, dataset: xr.Dataset, whitened: Whitened | None = None) -> None:
         self.dataset = dataset
+        self._whitened = whitened
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the statistics: a fit that is sent to a worker should be light."""
+        return {"dataset": self.dataset, "_whitened": None}
 
     @property
     def params(self) -> Params:
@@ -214,7 +221,9 @@ class Fit:
 
     def whitened(self) -> Whitened:
         """Statistics of the stored data under the fit's slab: draws and intervals need more than ``dataset`` holds."""
-        return whiten(self.compressed(), _stored_slab(self.dataset))
+        if self._whitened is None:
+            self._whitened = whiten(self.compressed(), _stored_slab(self.dataset))
+        return self._whitened
 
 
 def open_fit(path: str | Path) -> Fit:
@@ -275,7 +284,7 @@ def assemble(
     if np.ndim(slab) == 2:
         variables["slab_matrix"] = ((SNP, SNP_OTHER), np.asarray(slab))
     attrs = {"slab": "matrix" if np.ndim(slab) == 2 else slab, "status": "; ".join([search.status, *notes])}
-    return Fit(xr.Dataset(variables, coords, attrs))
+    return Fit(xr.Dataset(variables, coords, attrs), whitened)
 
 
 def _stored_slab(dataset: xr.Dataset) -> Any:

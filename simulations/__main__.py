@@ -14,7 +14,7 @@ from pathlib import Path
 from ebmodel.errors import InputError
 
 README = Path(__file__).parent.parent / "README.md"
-MODULES = ("settings", "readings", "competition", "theorem2", "setting2", "violations", "starts", "slabs", "bayes",
+MODULES = ("settings", "readings", "competition", "theorem2", "violations", "starts", "slabs", "bayes",
            "lindley", "sbc", "coverage")  # fmt: skip
 """Where the studies are: every `Study` of these modules."""
 
@@ -106,12 +106,13 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _list(_: argparse.Namespace) -> int:
+    import numpy as np
+
     for study in studies().values():
-        n = study.replications
-        parts = study.replicate.parts if study.store.exists else []
-        stored = sum(int(study.store.finished(part, n).sum()) for part in parts)
-        share = 100 * stored / (n * len(study.cells) * len(study.replicate.parts))
-        print(f"{study.name:12} {len(study.cells):3} cells x {n:3} replications, {share:3.0f} % stored")
+        n, size = study.replications, len(study.cells)
+        lacking = int(np.any(list(study.lacking(n).values()), axis=0).sum())
+        stored = f"{size * n - lacking} of {size * n} stored"
+        print(f"{study.name:12} {size:3} cells x {n:3} replications, {stored}")
     return 0
 
 
@@ -139,7 +140,7 @@ def _find(name: str, every: dict, out: Path | None):
 
 def _send_by_value(module) -> None:
     """Workers cannot import a user's file: send its functions whole."""
-    from joblib.externals import cloudpickle
+    import cloudpickle
 
     cloudpickle.register_pickle_by_value(module)
 

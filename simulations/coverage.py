@@ -42,7 +42,7 @@ WHICH = {"all": "all effects", "active": "active tissues", "unsure": "0.05 < P(I
 def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     """Coverage and width of every method's intervals on one data set with genotypes of its own."""
     data, *streams = stream.spawn(5)
-    gene = ebmodel.simulate.model_true(TRUTH, n=N, m=int(cell["m"]), seed=data)
+    gene = ebmodel.simulate.model_true(TRUTH, n=N, m=int(cell["m"]), seed=data, posterior=False)
     seeds = [int(child.generate_state(1)[0]) for child in streams]
     known, fit = ebmodel.oracle(gene.X, gene.Y, TRUTH), ebmodel.fit(gene.X, gene.Y)
     drawn = {

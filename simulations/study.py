@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ebmodel.errors import InputError, expect
 from ebmodel.files import writing
@@ -35,6 +36,8 @@ if TYPE_CHECKING:  # they import studies themselves
 RESULTS = Path(__file__).parent / "results"
 RHOS = (0.0, 0.2, 0.4, 0.6, 0.8)
 SIGNALS = (0.5, 1.0, 2.0)
+PATIENCE = 10.0
+"""Seconds to wait for a scheduler."""
 
 
 def paper_cells(settings: Iterable[int] = (1, 3)) -> list[Cell]:
@@ -48,6 +51,10 @@ class Replicate(Protocol):
     @property
     def parts(self) -> Sequence[str]:
         """Their names."""
+        ...
+
+    def wants(self, part: str, cell: Cell, replication: int) -> bool:
+        """Whether a part is run there at all."""
         ...
 
     def __call__(self, cell: Cell, stream: np.random.SeedSequence, parts: Sequence[str]) -> Mapping[str, Record]:
@@ -67,16 +74,23 @@ class Comparison:
         Name -> ``(dataset, stream) -> Estimate``.
     metrics
         Name -> ``(estimate, dataset) -> float``, or a mapping of several.
+    only
+        Name of an estimator -> ``(cell, replication) -> bool``: where it is run, if not everywhere.
     """
 
     data: Callable[[Cell, np.random.SeedSequence], xr.Dataset]
     estimators: Mapping[str, Estimator]
     metrics: Mapping[str, Metric]
+    only: Mapping[str, Callable[[Cell, int], bool]] = field(default_factory=dict)
 
     @property
     def parts(self) -> Sequence[str]:
         """The estimators' names."""
         return list(self.estimators)
+
+    def wants(self, part: str, cell: Cell, replication: int) -> bool:
+        """Whether an estimator is run there."""
+        return part not in self.only or self.only[part](cell, replication)
 
     def __call__(self, cell: Cell, stream: np.random.SeedSequence, parts: Sequence[str]) -> dict[str, Record]:
         """Every metric of every estimator asked for, on one data set."""
@@ -100,6 +114,10 @@ class Whole:
 
     function: Callable[[Cell, np.random.SeedSequence], Record]
     parts: Sequence[str] = ("all",)
+
+    def wants(self, part: str, cell: Cell, replication: int) -> bool:  # noqa: ARG002
+        """Everywhere."""
+        return True
 
     def __call__(self, cell: Cell, stream: np.random.SeedSequence, parts: Sequence[str]) -> dict[str, Record]:
         """Call it, timed."""
@@ -146,8 +164,10 @@ class Study:
             If the replication fails; with its cell and number, so that it can be run alone.
         """
         stream = self.stream(cell, replication)
+        if parts is None:
+            parts = [part for part in self.replicate.parts if self.replicate.wants(part, cell, replication)]
         try:
-            return self.replicate(cell, stream, self.replicate.parts if parts is None else parts)
+            return self.replicate(cell, stream, parts)
         except InputError as error:
             where = f"study {self.name!r}, cell {dict(cell)}, replication {replication}"
             do = "study.records(cell, replication) to see it alone"
@@ -162,11 +182,11 @@ class Study:
         """Stored results, a row for every finished replication, columns ``metric_part`` (``metric``, of one part)."""
         results, tables = self.results(), []
         for part in results["part"].to_numpy():
-            table = results.sel(part=part).drop_vars("part").to_dataframe()
+            table = results.sel(part=part).drop_vars("part").to_dataframe(["cell", "replication"])
             table = table[np.isfinite(table[SECONDS])].dropna(axis=1, how="all")
             tables.append(self._labelled(table, part))
         keys = list(self.cells[0])
-        joined = pd.concat(tables, axis=1).reset_index()
+        joined = pd.concat(tables, axis=1).sort_index().reset_index()
         where = pd.DataFrame([self.cells[i] for i in joined["cell"]])[keys]
         return pd.concat([where, joined.drop(columns="cell")], axis=1)
 
@@ -223,15 +243,24 @@ class Study:
             self.figure(self.read()).savefig(temporary, dpi=130, format="png")
         return path
 
+    def lacking(self, replications: int) -> dict[str, NDArray[np.bool_]]:
+        """What is still to be run: part -> (cell, replication)."""
+        found = {}
+        for part in self.replicate.parts:
+            wanted = [[self.replicate.wants(part, cell, i) for i in range(replications)] for cell in self.cells]
+            done = self.store.finished(part, replications) if self.store.exists else np.zeros_like(wanted)
+            found[part] = np.array(wanted, dtype=bool) & ~done
+        return found
+
     def _tasks(self, replications: int) -> list[tuple[Study, int, list[int], list[str]]]:
         """Batches of replications of one cell that lack the same parts; first numbers first, over all cells."""
-        done = {part: self.store.finished(part, replications) for part in self.replicate.parts}
+        lacks = self.lacking(replications)
         tasks: list[tuple[Study, int, list[int], list[str]]] = []
         for first in range(0, replications, self.batch):
             for cell in range(len(self.cells)):
                 lacking: dict[tuple[str, ...], list[int]] = {}
                 for i in range(first, min(first + self.batch, replications)):
-                    parts = tuple(part for part in self.replicate.parts if not done[part][cell, i])
+                    parts = tuple(part for part, open_ in lacks.items() if open_[cell, i])
                     lacking.setdefault(parts, []).append(i)
                 tasks += [(self, cell, numbers, list(parts)) for parts, numbers in lacking.items() if parts]
         return tasks
@@ -273,7 +302,7 @@ def _cluster(scheduler: str) -> ExitStack:
         raise InputError("Dask, to run on a cluster", "none installed", "--scheduler", do) from error
     stack = ExitStack()
     try:
-        stack.enter_context(Client(scheduler, timeout=10))
+        stack.enter_context(Client(scheduler, timeout=PATIENCE))
     except OSError as error:
         do = "start one with `dask scheduler`, and workers with `dask worker`"
         raise InputError("a Dask scheduler that answers", str(error), scheduler, do) from error

@@ -26,7 +26,7 @@ def within(values, expected):
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_shapes_and_names(k):
     data = simulate.setting(k, seed=1)
-    assert dict(data.sizes) == {"sample": 50, "snp": 30, "tissue": 50}
+    assert dict(data.sizes) == {"sample": 50, "snp": 30, "tissue": 50, "snp_other": 30}
     assert data.X.dims == ("sample", "snp")
     assert data.Y.dims == ("sample", "tissue")
     assert data.effects.dims == ("tissue", "snp")
@@ -34,7 +34,7 @@ def test_shapes_and_names(k):
     assert data.attrs["sigma"] == (1.0 if k == 2 else 10.0)
     assert (data.effects.to_numpy()[~data.active.to_numpy()] == 0).all()
     small = simulate.setting(k, n=12, p=7, m=3)
-    assert dict(small.sizes) == {"sample": 12, "snp": 7, "tissue": 3}
+    assert dict(small.sizes) == {"sample": 12, "snp": 7, "tissue": 3, "snp_other": 7}
     assert isinstance(small, xr.Dataset)
 
 
@@ -113,7 +113,7 @@ def test_mse_of_least_squares(k, dof):
 def test_setting_4_draws_donors_with_replacement():
     donors = np.arange(60.0).reshape(20, 3) % 7
     data = simulate.setting(4, genotypes=donors, seed=6, m=5)
-    assert dict(data.sizes) == {"sample": 300, "snp": 3, "tissue": 5}
+    assert dict(data.sizes) == {"sample": 300, "snp": 3, "tissue": 5, "snp_other": 3}
     assert {tuple(row) for row in data.X.to_numpy()} == {tuple(row) for row in donors}
     np.testing.assert_array_equal(np.isnan(data.Y).sum("sample"), 60)
     assert simulate.setting(4, genotypes=donors, n=10, m=2).sizes["sample"] == 10
@@ -122,8 +122,17 @@ def test_setting_4_draws_donors_with_replacement():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 4}, "genotypes of real donors, got none, in Setting 4"),
         ({"k": 5}, "a setting from 1 to 4, got 5"),
+        ({"k": 1, "genotypes": np.eye(3)}, "genotypes= in Setting 4 alone, without X=, got them in Setting 1"),
+        ({"k": 4, "genotypes": np.eye(3), "X": np.eye(3)}, "got them in Setting 4 with X="),
+        ({"k": 4, "genotypes": [[0.0, 1.0], [1.0, np.nan]]}, "got 1 missing for SNP 'snp2'"),
+        ({"k": 4, "p": 7}, "p = 30, as in what was given, got 7"),
+        ({"k": 1, "X": np.eye(3), "n": 4}, "n = 3, as in what was given, got 4"),
+        ({"k": 1, "tau1": 1.5}, "0 <= tau1 <= 1, got 1.5"),
+        ({"k": 1, "sigma": 0.0}, "sigma > 0, got 0.0"),
+        ({"k": 1, "missing": 1.0}, "0 <= missing < 1, got 1.0"),
+        ({"k": 1, "m": 0}, "m >= 1, got 0"),
+        ({"k": 1, "signal": np.nan}, "a finite signal, got nan"),
         ({"k": 1, "rho": 1.0}, "0 <= rho < 1, got 1.0"),
         ({"k": 1, "rho": -0.1}, "0 <= rho < 1, got -0.1"),
     ],
@@ -148,8 +157,9 @@ def test_model_true_draws_effects_from_its_slab(slab):
     }[slab]
     beta = np.array([1.0, -1.0, 0.0])
     theta = Params(tau1=0.3, beta=beta, eta=2.5, sigma2=1.5, slab=shape if slab == "matrix" else slab)
-    data = simulate.model_true(theta, X=X, m=20_000, seed=8, missing=0.2)
+    data = simulate.model_true(theta, X=X, m=20_000, seed=8, missing=0.2, posterior=False)
     np.testing.assert_array_equal(data.X, X)
+    np.testing.assert_allclose(data.slab_covariance, 2.5 * shape, rtol=1e-9, atol=1e-12)
     active, effects = data.active.to_numpy(), data.effects.to_numpy()
     assert within(active.astype(float), 0.3)
     assert (effects[~active] == 0).all()

@@ -1,4 +1,4 @@
-"""The command line: ``ebmodel fit``, ``sample``, ``compare`` and ``demo``.
+"""The command line: ``ebmodel fit``, ``sample``, ``compare``, ``simulate`` and ``demo``.
 
 What is heavy to import is imported inside the commands, so that help and usage errors come at once. Bad input ends in
 one line on stderr and exit status 2; results are written whole or not at all.
@@ -14,6 +14,7 @@ import typer
 from ebmodel.cli import bayes
 from ebmodel.cli import demo as demonstration
 from ebmodel.cli import fit as fitting
+from ebmodel.cli import simulate as simulation
 
 __all__ = ["app", "main"]
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     help="Empirical-Bayes multi-tissue eQTL regression (Xue & Li): fit it, look at it, check it.",
 )
-for command in (fitting.fit, bayes.sample, bayes.compare, demonstration.demo):
+for command in (fitting.fit, bayes.sample, bayes.compare, simulation.simulate, demonstration.demo):
     app.command()(command)
 
 

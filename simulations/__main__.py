@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import re
 import sys
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ebmodel.errors import InputError
+from ebmodel.errors import InputError, expect
+
+if TYPE_CHECKING:
+    from simulations.study import Study
 
 README = Path(__file__).parent.parent / "README.md"
-MODULES = ("settings", "readings", "competition", "theorem2", "violations", "starts", "slabs", "bayes",
-           "lindley", "sbc", "coverage")  # fmt: skip
-"""Where the studies are: every `Study` of these modules."""
+MODULES = {
+    "settings": "settings",
+    "readings": "readings",
+    "naive": "naive",
+    "setting2": "setting2",
+    "unconstrained": "unconstrained",
+    "competition": "competition",
+    "violations": "violations",
+    "theorem2": "theorem2",
+    "starts": "starts",
+    "sizes": "starts",
+    "slabs": "slabs",
+    "bayes": "bayes",
+    "lindley": "lindley",
+    "sbc": "sbc",
+    "coverage": "coverage",
+}
+"""Study -> the module it is in, imported when it is needed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,16 +52,27 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def studies(out: Path | None = None) -> dict:
-    """Every study by name, its results in ``out`` if given."""
+def find(name: str, out: Path | None = None) -> Study:
+    """A study by name, or ``FILE.py:VARIABLE`` from a user's file; its results in ``out`` if given.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
     from simulations.study import Study
 
-    found = {}
-    for module in MODULES:
-        for study in vars(import_module(f"simulations.{module}")).values():
-            if isinstance(study, Study):
-                found[study.name] = replace(study, folder=out) if out else study
-    return found
+    path, _, variable = name.rpartition(":")
+    if name in MODULES:
+        module = import_module(f"simulations.{MODULES[name]}")
+        study = next(s for s in vars(module).values() if isinstance(s, Study) and s.name == name)
+        return replace(study, folder=out) if out else study
+    expect(bool(path), f"one of {', '.join(MODULES)}, or FILE.py:VARIABLE", repr(name), "the command", "choose one")
+    expect(Path(path).is_file(), "a Python file", repr(path), "the command", "check the path")
+    study = getattr(_load(path), variable, None)
+    do = "name the variable that holds it"
+    expect(isinstance(study, Study), f"a Study named {variable!r}", type(study).__name__, path, do)
+    return replace(study, folder=out or Path(path).resolve().parent)
 
 
 def insert(text: str, name: str, shown: str) -> str:
@@ -71,9 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    every = studies(options.out)
-    chosen = [_find(name, every, options.out) for name in options.study]
-    for study in chosen:
+    for study in [find(name, options.out) for name in options.study]:
         results = study.run(options.replications, options.jobs, options.scheduler)
         print(f"{study.name}: {len(results)} replications in {study.store.path}")
         if study.table:
@@ -84,17 +113,15 @@ def _run(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from simulations import report
 
-    every = studies(options.out)
-    chosen = [_find(name, every, options.out) for name in options.study or every]
+    every = {name: find(name, options.out) for name in options.study or MODULES}
     if not options.stored:
-        for study in chosen:
+        for study in every.values():
             study.run(jobs=options.jobs, scheduler=options.scheduler)
-    folder = options.out or chosen[0].folder
-    shown = {study.name: study.table(study.read()) for study in chosen if study.table}
-    for study in chosen:
+    shown = {study.name: study.table(study.read()) for study in every.values() if study.table}
+    for study in every.values():
         study.draw()
     if not options.study:
-        shown |= report.write(every, folder)
+        shown |= report.write(every)
     for name, text in shown.items():
         print(f"\n{name}\n\n{text}")
     if options.out is None:
@@ -108,41 +135,23 @@ def _report(options: argparse.Namespace) -> int:
 def _list(_: argparse.Namespace) -> int:
     import numpy as np
 
-    for study in studies().values():
+    for study in map(find, MODULES):
         n, size = study.replications, len(study.cells)
         lacking = int(np.any(list(study.lacking(n).values()), axis=0).sum())
-        stored = f"{size * n - lacking} of {size * n} stored"
-        print(f"{study.name:12} {size:3} cells x {n:3} replications, {stored}")
+        print(f"{study.name:12} {size:3} cells x {n:3} replications, {size * n - lacking} of {size * n} stored")
     return 0
 
 
-def _find(name: str, every: dict, out: Path | None):
-    """A study by name, or from a user's file."""
-    from simulations.study import Study
-
-    if name in every:
-        return every[name]
-    path, _, variable = name.rpartition(":")
-    if not path:
-        raise InputError(f"one of {', '.join(every)}, or FILE.py:VARIABLE", repr(name), "run", "choose one")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise InputError("a Python file", repr(path), "run", "check the path")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    study = getattr(module, variable, None)
-    if not isinstance(study, Study):
-        raise InputError(f"a Study named {variable!r}", type(study).__name__, path, "name the variable that holds it")
-    _send_by_value(module)
-    return replace(study, folder=out or Path(path).resolve().parent)
-
-
-def _send_by_value(module) -> None:
-    """Workers cannot import a user's file: send its functions whole."""
+def _load(path: str) -> ModuleType:
+    """A user's file as a module, whose functions are sent to workers whole, as these cannot import it."""
     import cloudpickle
 
+    spec = spec_from_file_location(Path(path).stem, path)
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
     cloudpickle.register_pickle_by_value(module)
+    return module
 
 
 if __name__ == "__main__":

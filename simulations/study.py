@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import cloudpickle
 import joblib
 import numpy as np
 import pandas as pd
@@ -222,7 +224,8 @@ class Study:
             if scheduler:
                 stack.enter_context(_cluster(scheduler))
             writer = stack.enter_context(self.store.writer(self.name, self.cells, replications, run))
-            tasks = self._tasks(replications)
+            sent = cloudpickle.dumps(self)  # by value where workers cannot import it: a notebook's, a user's file
+            tasks = [(sent, *task) for task in self._tasks(replications)]
             total = sum(len(numbers) for _, _, numbers, _ in tasks)
             done = spread(
                 _batch, tasks, jobs=jobs, title=self.name, progress=progress, ordered=False, total=total,
@@ -252,17 +255,17 @@ class Study:
             found[part] = np.array(wanted, dtype=bool) & ~done
         return found
 
-    def _tasks(self, replications: int) -> list[tuple[Study, int, list[int], list[str]]]:
+    def _tasks(self, replications: int) -> list[tuple[int, list[int], list[str]]]:
         """Batches of replications of one cell that lack the same parts; first numbers first, over all cells."""
         lacks = self.lacking(replications)
-        tasks: list[tuple[Study, int, list[int], list[str]]] = []
+        tasks: list[tuple[int, list[int], list[str]]] = []
         for first in range(0, replications, self.batch):
             for cell in range(len(self.cells)):
                 lacking: dict[tuple[str, ...], list[int]] = {}
                 for i in range(first, min(first + self.batch, replications)):
                     parts = tuple(part for part, open_ in lacks.items() if open_[cell, i])
                     lacking.setdefault(parts, []).append(i)
-                tasks += [(self, cell, numbers, list(parts)) for parts, numbers in lacking.items() if parts]
+                tasks += [(cell, numbers, list(parts)) for parts, numbers in lacking.items() if parts]
         return tasks
 
     def _settings(self) -> dict[str, Any]:
@@ -287,10 +290,16 @@ def _word(value: float | str) -> int:
 
 
 def _batch(
-    study: Study, cell: int, numbers: list[int], parts: list[str]
+    sent: bytes, cell: int, numbers: list[int], parts: list[str]
 ) -> tuple[int, list[int], list[Mapping[str, Record]]]:
     """Some replications of a cell; runs in a worker."""
+    study = _received(sent)
     return cell, numbers, [study.records(study.cells[cell], i, parts) for i in numbers]
+
+
+@lru_cache(maxsize=1)
+def _received(sent: bytes) -> Study:
+    return cloudpickle.loads(sent)
 
 
 def _cluster(scheduler: str) -> ExitStack:

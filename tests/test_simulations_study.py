@@ -217,13 +217,12 @@ def test_a_run_killed_several_times_neither_loses_nor_repeats_work(tmp_path: Pat
             return 0
         found = store.read()
         table = found.to_array("metric").transpose("part", "cell", "replication", "metric").sortby("metric")
-        for key, row in known.items():
-            part, cell, i = key
-            np.testing.assert_array_equal(table.sel(part=part).to_numpy()[cell, i], row)
+        arrays = {part: table.sel(part=part).to_numpy() for part in store.parts}
+        for (part, cell, i), row in known.items():
+            np.testing.assert_array_equal(arrays[part][cell, i], row)
         for part in store.parts:
-            done = store.finished(part, 60)
-            for cell, i in np.argwhere(done):
-                known[part, int(cell), int(i)] = table.sel(part=part).to_numpy()[cell, i]
+            for cell, i in np.argwhere(store.finished(part, 60)).tolist():
+                known[part, cell, i] = arrays[part][cell, i]
         return len(known)
 
     for goal in (1, 60, 150, 250):

@@ -81,7 +81,8 @@ def slab_mean(stats: Statistics, T: Array, state: State) -> Array:
     """
     total, pooled = _pool(stats, T)
     a, (patterns, rank) = rotate(stats, state.gamma), stats.d.shape
-    weight, pull, diagonal = np.empty((patterns, rank)), np.empty((patterns, rank)), np.zeros(rank)
+    weight, pull = np.empty((patterns, rank)), np.empty((patterns, rank))
+    squares, diagonal = np.zeros((rank, rank)), np.zeros(rank)
     for k in range(patterns):
         for j in range(rank):
             precision = stats.d[k, j] / (state.sigma2 + state.eta * stats.d[k, j])  # d/(sigma2 + eta d)
@@ -90,7 +91,10 @@ def slab_mean(stats: Statistics, T: Array, state: State) -> Array:
         V, row = stats.V[k], weight[k]
         for i in range(rank):
             for j in range(rank):
-                diagonal[i] += V[i, j] ** 2 * row[j]
+                squares[i, j] += V[i, j] ** 2 * row[j]
+    for i in range(rank):
+        for j in range(rank):
+            diagonal[i] += squares[i, j]
     gamma, residual = state.gamma.copy(), rotate_back(stats, pull)
     step, direction = np.zeros(rank), np.zeros(rank)
     power = initial = 0.0
@@ -174,15 +178,16 @@ def _profile(total: Array, pooled: Array, d: Array, fixed: float, n: float, phi:
 @kernel
 def _slope(total: Array, pooled: Array, d: Array, fixed: float, n: float, scale: float, x: float) -> float:
     """The profile's derivative in phi times a positive factor: linear in x = 1/(1 + phi scale) where d = 1."""
-    phi = (1.0 / x - 1.0) / scale
-    log_det = A = B = 0.0
+    phi, rank = (1.0 / x - 1.0) / scale, d.shape[1]
+    sums = np.zeros((3, rank))  # over patterns first, as in `rotate_back`
+    log_det, A, B = sums[0], sums[1], sums[2]
     for k in range(len(d)):
-        for j in range(d.shape[1]):
+        for j in range(rank):
             u = 1.0 / (1.0 + phi * d[k, j])
-            log_det += total[k] * d[k, j] * u
-            A += pooled[k, j] * u
-            B += pooled[k, j] * d[k, j] * u * u
-    return (n * B - log_det * (fixed + A)) / x
+            log_det[j] += total[k] * d[k, j] * u
+            A[j] += pooled[k, j] * u
+            B[j] += pooled[k, j] * d[k, j] * u * u
+    return float((n * np.sum(B) - np.sum(log_det) * (fixed + np.sum(A))) / x)
 
 
 @kernel

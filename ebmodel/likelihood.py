@@ -33,12 +33,17 @@ def rotate(stats: Statistics, gamma: Array) -> Array:
 @kernel
 def rotate_back(stats: Statistics, u: Array) -> Array:
     """Sum of V_k u_k over patterns, shape (rank,)."""
-    total = np.zeros(u.shape[1])
+    rank = u.shape[1]
+    products = np.zeros((rank, rank))  # summed over patterns first: elementwise, so that the compiler can use SIMD
     for k in range(len(u)):
         V, row = stats.V[k], u[k]
-        for i in range(len(total)):
-            for j in range(len(total)):
-                total[i] += V[i, j] * row[j]
+        for i in range(rank):
+            for j in range(rank):
+                products[i, j] += V[i, j] * row[j]
+    total = np.zeros(rank)
+    for i in range(rank):
+        for j in range(rank):
+            total[i] += products[i, j]
     return total
 
 

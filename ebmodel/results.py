@@ -298,7 +298,7 @@ def _ols(compressed: Compressed, data: Data) -> Array:
     for k, rank in enumerate(compressed.rank):
         if rank == len(s):  # otherwise tissue t cannot tell every direction that X has
             members = compressed.pattern == k
-            ols[members] = np.linalg.lstsq(R[k], c[members].T)[0].T / s @ U.T
+            ols[members] = np.linalg.solve(R[k], c[members].T).T / s @ U.T
     ols[data.observed.sum(axis=0) < len(U)] = np.nan
     return ols
 

@@ -54,7 +54,7 @@ class _Climb:
 
 FIRST_STEPS = 5
 """EM steps before starts are compared for the first time; doubled from one comparison to the next."""
-SAME = 1e-3
+SAME = 1e-2
 """Starts are at the same place when no tissue's responsibility, nor its share of all of them, differs by more."""
 
 

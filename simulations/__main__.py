@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from dataclasses import replace
@@ -41,9 +40,6 @@ MODULES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; 2 for input that cannot be used."""
-    # one BLAS thread a worker: set before NumPy loads
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
     options = _parser().parse_args(arguments)
     try:
         return options.do(options)

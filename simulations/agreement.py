@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.published import QUANTITIES, WORDS, published
-from simulations.readings import READINGS, Scatter
+from simulations.readings import READINGS, Key, Scatter
 from simulations.study import RHOS, SIGNALS
 from simulations.tables import Table
 
@@ -18,8 +18,6 @@ AGREES, DOUBTFUL = 2.0, 3.0
 """|z| up to which a value agrees, and up to which it is in doubt."""
 COLUMNS = {"mse_ols": "mse_ols", "mse_eb": "mse_eb", "auc": "auc_eb"}
 """Published quantity -> column of the study's results."""
-
-type Key = tuple[int, float, float]
 
 
 def verdict(z: float) -> str:
@@ -39,12 +37,11 @@ def agreement(results: pd.DataFrame, scatters: Mapping[Key, Scatter], reading: M
         spread = np.diag(scatters[key].of_average(reading[key[0]]))
         for i, quantity in enumerate(QUANTITIES):
             ours, se = means.loc[key, COLUMNS[quantity]], errors.loc[key, COLUMNS[quantity]]
-            variance = spread[i] + se**2
             if quantity == "auc":
-                z = (printed[quantity] - ours) / np.sqrt(variance)
-            else:  # log-normal about the same mean
-                scale = np.log1p(variance / ours**2)
-                z = (np.log(printed[quantity] / ours) + scale / 2) / np.sqrt(scale)
+                z = (printed[quantity] - ours) / np.sqrt(spread[i] + se**2)
+            else:  # both log-normal with one mean, which is above exp of either's location
+                its, own = np.log1p(np.array([spread[i], se**2]) / ours**2)
+                z = (np.log(printed[quantity] / ours) + (its - own) / 2) / np.sqrt(its + own)
             rows.append((*key, quantity, printed[quantity], ours, se, z, verdict(z)))
     columns = ["setting", "rho", "signal", "quantity", "printed", "ours", "se", "z", "verdict"]
     return pd.DataFrame(rows, columns=columns)

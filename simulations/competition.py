@@ -26,7 +26,7 @@ WORDS = {
     "eb_naive": "EB, one start", "eb": "EB (paper)", "eb_independent": "EB, independent", "eb_power": "EB, power",
     "bayes": "full Bayes", "linear": "best linear", "oracle": "oracle",
 }  # fmt: skip
-RIVALS = ("zero", "ols", "ridge", "lasso", "eb", "eb_independent", "eb_power")
+RIVALS = ("zero", "ols", "ridge", "lasso", "eb_naive", "eb", "eb_independent", "eb_power")
 """Those that know nothing of the truth and are run everywhere."""
 
 
@@ -65,15 +65,15 @@ def mse_table(results: pd.DataFrame) -> Table:
     """Geometric mean over signals of the mean MSE, by setting and rho: the least of those that do not know the truth
     in bold.
     """
-    rows = []
+    columns, rows = [f"mse_{part}" for part in WORDS if f"mse_{part}" in results], []
     for name, group in worlds(results):
-        mean = np.exp(np.log(group.groupby("signal").mean()).mean())
-        least = min(mean[f"mse_{part}"] for part in RIVALS)
+        mean = np.exp(np.log(group.groupby("signal")[columns].mean()).mean())
+        least = format(min(mean[f"mse_{part}"] for part in RIVALS), ".3g")
         row = [name]
         for part in WORDS:
-            value = mean.get(f"mse_{part}", np.nan)
+            value = format(mean.get(f"mse_{part}", np.nan), ".3g")
             bold = "**" if part in RIVALS and value == least else ""
-            row.append("–" if np.isnan(value) else f"{bold}{value:.3g}{bold}")
+            row.append("–" if value == "nan" else f"{bold}{value}{bold}")
         rows.append(row)
     n = int(results.groupby(["setting", "rho", "signal"]).size().min())
     caption = (

@@ -83,20 +83,23 @@ def ols(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:  # noqa: 
     NaN in a tissue with n_t < p, or that sees fewer directions than X has. Where SNPs are collinear in all samples the
     estimate is the one of least norm and has no interval (NaN); nor has one with n_t = p.
     """
-    rank = np.linalg.matrix_rank(data["X"].to_numpy())
-    effects, error = np.full((2, data.sizes[TISSUE], data.sizes[SNP]), np.nan)
-    for t, (X_t, y) in enumerate(_tissues(data)):
-        n_t, p = X_t.shape
+    X, Y = data["X"].to_numpy(), data["Y"].to_numpy()
+    rank, p = np.linalg.matrix_rank(X), X.shape[1]
+    effects, error = np.full((2, Y.shape[1], p), np.nan)
+    patterns, which = np.unique(~np.isnan(Y.T), axis=0, return_inverse=True)
+    for k, rows in enumerate(patterns):  # tissues with the same samples share X_t
+        X_t, tissues, n_t = X[rows], which == k, rows.sum()
+        y = Y[np.ix_(rows, tissues)]
         if n_t < p:
             continue
         found, _, seen, _ = np.linalg.lstsq(X_t, y)  # (X_t'X_t)^-1 X_t'y_t
         if seen < rank:
             continue
-        effects[t] = found
+        effects[tissues] = found.T
         if n_t > p == rank:
-            s2 = np.sum((y - X_t @ effects[t]) ** 2) / (n_t - p)
-            error[t] = np.sqrt(s2 * np.diag(np.linalg.inv(X_t.T @ X_t)))
-            error[t] *= stdtrit(n_t - p, (1 + LEVEL) / 2)  # quantile of t with n_t - p degrees of freedom
+            s2 = np.sum((y - X_t @ found) ** 2, axis=0) / (n_t - p)
+            error[tissues] = np.sqrt(np.outer(s2, np.diag(np.linalg.inv(X_t.T @ X_t))))
+            error[tissues] *= stdtrit(n_t - p, (1 + LEVEL) / 2)  # quantile of t with n_t - p degrees of freedom
     return Estimate(effects, interval=(effects - error, effects + error))
 
 
@@ -154,7 +157,7 @@ def lasso(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:
 
 def eb(data: xr.Dataset, stream: np.random.SeedSequence, *, slab: Slab = "g") -> Estimate:
     """`ebmodel.fit`: the posterior at the maximum-likelihood parameters, with plug-in intervals."""
-    fit = ebmodel.fit(data["X"], data["Y"], slab=slab, seed=_integer(stream))
+    fit = ebmodel.fit(data["X"].to_numpy(), data["Y"].to_numpy(), slab=slab, seed=_integer(stream))
     boundary, steps = "boundary" in fit.status, fit.trace.size
     return _of_fit(fit, alpha=fit.params.alpha, converged=fit.converged, boundary=boundary, steps=steps)
 

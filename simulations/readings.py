@@ -14,7 +14,8 @@ truths for each, two error sets for each of these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -33,6 +34,9 @@ READINGS = {
     "design": "one design a cell, effects and errors drawn anew",
     "truth": "one design and one set of effects a cell, errors drawn anew",
 }
+
+type Key = tuple[int, float, float]
+"""Setting, rho, signal."""
 
 
 def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
@@ -65,6 +69,12 @@ class Scatter:
     noise: Array
     """(3, 3) covariance between designs, between truths given the design, between errors given both."""
 
+    @property
+    def units(self) -> Array:
+        """(3, 3) what a covariance is divided by to be relative for MSEs and as it is for AUC."""
+        scale = np.array([*self.mean[:2], 1.0])
+        return np.outer(scale, scale)
+
     def of_average(self, reading: str) -> Array:
         """(3, 3) covariance of a published average under a reading."""
         fixed = {"all": 0, "design": 1, "truth": 2}[reading]
@@ -76,13 +86,17 @@ class Scatter:
 
         ``ours`` adds the error of our own mean.
         """
-        covariance = self.of_average(reading) + (self.error if ours else 0.0)
-        scale = np.array([*self.mean[:2], 1.0])
-        relative = covariance / np.outer(scale, scale)
-        relative[:2, :2] = np.log1p(np.clip(relative[:2, :2], -0.9, None))  # log-normal: exact for these two
+        printed = self._logs(self.of_average(reading))
+        own = self._logs(self.error) if ours else np.zeros((3, 3))
         location = np.array([*np.log(self.mean[:2]), self.mean[2]])
-        location[:2] -= np.diag(relative)[:2] / 2  # the mean of a log-normal is above exp of its location
-        return location, _proper(relative)
+        location[:2] += np.diag(own - printed)[:2] / 2  # the mean of a log-normal is above exp of its location
+        return location, _proper(printed + own)
+
+    def _logs(self, covariance: Array) -> Array:
+        """Covariance of (log MSE, log MSE, AUC) from that of the three themselves."""
+        relative = covariance / self.units
+        relative[:2, :2] = np.log1p(np.clip(relative[:2, :2], -0.9, None))  # log-normal: exact for these two
+        return relative
 
 
 def scatter(values: Array) -> Scatter:
@@ -108,7 +122,7 @@ def _proper(covariance: Array) -> Array:
     return (vector * np.clip(value, 0.0, None)) @ vector.T
 
 
-def scatters(results: pd.DataFrame) -> dict[tuple[int, float, float], Scatter]:
+def scatters(results: pd.DataFrame) -> dict[Key, Scatter]:
     """Moments of every cell, from the stored results."""
     columns = [f"{q}_{i}_{j}" for i, j, q in product(range(TRUTHS), range(ERRORS), QUANTITIES)]
     groups = results.dropna(subset=columns).groupby(["setting", "rho", "signal"])
@@ -117,10 +131,27 @@ def scatters(results: pd.DataFrame) -> dict[tuple[int, float, float], Scatter]:
     }
 
 
+def pooled(moments: Mapping[Key, Scatter]) -> dict[Key, Scatter]:
+    """The same with each setting's and signal's relative components averaged over rho.
+
+    A cell's own component between designs is the difference of others' estimates and often cut to zero, which would
+    rule out the readings that rest on it alone.
+    """
+    found = {}
+    for key, own in moments.items():
+        alike = [other for (setting, _, signal), other in moments.items() if (setting, signal) == (key[0], key[2])]
+        parts = {
+            name: np.mean([getattr(other, name) / other.units for other in alike], axis=0) * own.units
+            for name in ("design", "truth", "noise")
+        }
+        found[key] = replace(own, **parts)
+    return found
+
+
 def loglikelihoods(results: pd.DataFrame) -> pd.DataFrame:
     """log density of the published values under each reading: of (log) OLS alone, and of all three; a row a cell."""
     rows = []
-    for key, moments in scatters(results).items():
+    for key, moments in pooled(scatters(results)).items():
         printed = published().loc[key]
         y = np.array([*np.log(printed[["mse_ols", "mse_eb"]]), printed["auc"]])
         row = dict(zip(("setting", "rho", "signal"), key, strict=True))
@@ -137,4 +168,3 @@ def _log_density(y: Array, location: Array, covariance: Array) -> float:
 
 
 STUDY = Study("readings", paper_cells((1, 2, 3, 4)), 25, Whole(replicate))
-

@@ -11,9 +11,16 @@ from pathlib import Path
 
 from ebmodel.files import writing
 
-LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "ρ": r"$\rho$", "±": r"$\pm$", "τ₁": r"$\tau_1$",
-         "σ²": r"$\sigma^2$", "σ": r"$\sigma$", "η": r"$\eta$", "β": r"$\beta$", "α̂": r"$\hat\alpha$", "α": r"$\alpha$",
-         "−": "$-$", "–": "--", "≤": r"$\leq$", "∞": r"$\infty$", "†": r"$\dagger$"}  # fmt: skip
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"$\sim$", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$",
+    "τ₁": r"$\tau_1$", "σ²": r"$\sigma^2$", "χ²": r"$\chi^2$", "α̂": r"$\hat\alpha$", "C⁻¹": "$C^{-1}$",
+    "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "η": r"$\eta$", "ρ": r"$\rho$", "σ": r"$\sigma$",
+    "±": r"$\pm$", "−": "$-$", "→": r"$\to$", "≤": r"$\leq$", "≥": r"$\geq$", "∞": r"$\infty$", "½": r"$\frac12$",
+    "†": r"$\dagger$", "–": "--", "…": r"\dots{}", "“": "``", "”": "''",
+}  # fmt: skip
+"""What stands for itself in Markdown and not in LaTeX. Longer ones are looked for first."""
+BOLD = r"\*\*(.+?)\*\*"
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,10 @@ class Table:
         )
 
     def csv(self) -> str:
-        """Header and rows, comma-separated."""
+        """Header and rows, comma-separated, without the bold."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        plain = [[re.sub(BOLD, r"\1", cell) for cell in row] for row in (self.header, *self.rows)]
+        csv.writer(text, lineterminator="\n").writerows(plain)
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
@@ -61,6 +69,6 @@ def markdown(header: list[str], rows: Iterable[list[str]]) -> str:
 
 def _latex(text: str) -> str:
     """Text for LaTeX: Markdown's bold, special characters and Greek letters."""
-    for plain, command in LATEX.items():
-        text = text.replace(plain, command)
-    return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
+    found = "|".join(re.escape(plain) for plain in sorted(LATEX, key=len, reverse=True))
+    # in one pass, as what stands for one character has others in it
+    return re.sub(BOLD, r"\\textbf{\1}", re.sub(found, lambda match: LATEX[match[0]], text))

@@ -58,9 +58,8 @@ def as_table(results: pd.DataFrame) -> Table:
         rows.append([*row, f"{mean:.4f} ± {error:.4f}"])
     header = ["m", "zero", "OLS", "EB", "oracle", "EB − oracle", "AUC, EB", "AUC, oracle", "lost"]
     n = int(results.groupby("m").size().min())
-    caption = (
-        f"1000 x MSE of effects and AUC of P(I=1), over {n} data sets from the model (n = {N}, p = 8)"
-    )
+    p = len(TRUTH.beta)
+    caption = f"1000 x MSE of effects and AUC of P(I=1), over {n} data sets from the model (n = {N}, p = {p})"
     return Table("theorem2", caption, header, rows)
 
 

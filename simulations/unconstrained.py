@@ -101,7 +101,7 @@ def as_table(results: pd.DataFrame) -> Table:
                     share(group[f"negative_{part}"] > 0),
                     share(broke),
                     share((short > WITHIN) & ~broke),
-                    f"{max(short[~broke].max(), 0.0):.1f}",
+                    f"{short[~broke].max():.1f}" if (short[~broke] > WITHIN).any() else "–",
                     f"{group[f'mse_{part}'].mean():.3g}",
                     f"{group[f'auc_{part}'].mean():.3f}",
                 ]

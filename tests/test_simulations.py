@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from simulations import bayes, coverage, lindley, sbc, slabs, starts
-from simulations.__main__ import README, insert
+from simulations import bayes, competition, coverage, lindley, report, sbc, slabs, starts, theorem2, violations
+from simulations.__main__ import MODULES, README, find, insert
 from simulations.metrics import auc, mse
 from simulations.study import Study
 
 CHEAP = [starts.STUDY, starts.SIZES_STUDY, slabs.STUDY, coverage.STUDY]
-STUDIES = [*CHEAP, bayes.STUDY, lindley.STUDY, sbc.STUDY]
+STUDIES = [*CHEAP, bayes.STUDY, lindley.STUDY, sbc.STUDY, competition.STUDY, theorem2.STUDY, violations.STUDY]
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
@@ -24,11 +22,20 @@ def test_readme_shows_the_stored_results(study: Study):
     assert insert(text, study.name, study.table(study.read())) == text
 
 
-@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
-def test_every_cell_has_its_replications(study: Study):
-    counts = study.read().groupby(list(study.cells[0])).size()
-    assert len(counts) == len(study.cells)
-    assert (counts >= study.replications).all()
+def test_readme_and_report_show_the_audit_of_the_stored_results():
+    studies = {name: find(name) for name in MODULES}
+    done, text = report.audit(studies), README.read_text(encoding="utf-8")
+    for name, shown in done.short().items():
+        assert f"<!-- {name} -->" in text
+        assert insert(text, name, shown) == text
+    assert (studies["settings"].folder / "REPORT.md").read_text(encoding="utf-8") == done.long()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_study_is_complete(name: str):
+    study = find(name)
+    assert study.name == name
+    assert not any(open_.any() for open_ in study.lacking(study.replications).values())
 
 
 @pytest.mark.parametrize(("study", "least"), [(starts.STUDY, 300), (starts.SIZES_STUDY, 200)], ids=["paper", "sizes"])

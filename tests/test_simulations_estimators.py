@@ -236,7 +236,7 @@ def test_eb_is_the_fit(slab, data):
     estimate = {"g": e.eb, "independent": ESTIMATORS["eb_independent"], "power": ESTIMATORS["eb_power"]}[slab](
         data, STREAM
     )
-    fit = ebmodel.fit(data.X, data.Y, slab=slab)
+    fit = ebmodel.fit(data.X, data.Y, slab=slab, seed=int(STREAM.generate_state(1)[0]))
     interval = fit.effects_interval(0.95)
     np.testing.assert_array_equal(estimate.effects, fit.effects)
     np.testing.assert_array_equal(estimate.probability, fit.posterior_probability)

@@ -41,7 +41,7 @@ def largest_error(estimate, data):
 
 
 def small(tmp_path: Path, **estimators) -> Study:
-    chosen = {"ols": ols, "noisy": noisy, **estimators}
+    chosen = {"ols": ols, "noisy": noisy, "eb": ESTIMATORS["eb"], **estimators}
     metrics = {"mse": METRICS["mse"], "fdr": METRICS["fdr"], "largest": largest_error}
     return Study("small", CELLS, 3, Comparison(paper_data, chosen, metrics), folder=tmp_path)
 
@@ -73,8 +73,8 @@ def test_results_are_an_xarray_dataset(tmp_path: Path):
     study = small(tmp_path)
     study.run(jobs=1, progress=False)
     results = study.results()
-    assert dict(results.sizes) == {"part": 2, "cell": 2, "replication": 3}
-    assert list(results["part"].to_numpy()) == ["ols", "noisy"]
+    assert dict(results.sizes) == {"part": 3, "cell": 2, "replication": 3}
+    assert list(results["part"].to_numpy()) == ["ols", "noisy", "eb"]
     np.testing.assert_array_equal(results["setting"], [1, 3])
     table = study.read().set_index(["setting", "replication"])
     assert float(results["mse"].sel(part="noisy", replication=2)[1]) == table.loc[(3, 2), "mse_noisy"]
@@ -129,7 +129,7 @@ def test_the_store_says_where_results_come_from(tmp_path: Path):
     study.run(2, jobs=1, progress=False)
     with xr.open_datatree(study.store.path, engine="zarr", consolidated=False) as tree:
         about = tree.attrs
-        assert set(tree.children) == {"ols", "noisy"}
+        assert set(tree.children) == {"ols", "noisy", "eb"}
     assert about["study"] == "small"
     assert about["cells"] == CELLS
     first, second = about["runs"]
@@ -137,7 +137,7 @@ def test_the_store_says_where_results_come_from(tmp_path: Path):
     assert first["versions"]["ebmodel"] == "0.1.0"
     assert {"numpy", "scipy", "numba", "python"} <= set(first["versions"])
     assert first["started"] <= first["finished"] <= second["started"]
-    assert first["parts"] == ["ols", "noisy"]
+    assert first["parts"] == ["ols", "noisy", "eb"]
 
 
 def test_what_is_stored_must_belong_to_the_study(tmp_path: Path):

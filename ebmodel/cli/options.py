@@ -21,7 +21,8 @@ FITTING = "Fitting (the first fit on a machine compiles for about 15 seconds) ..
 # Options -------------------------------------------------------------------------------------------------------------
 
 _GENOTYPES = typer.Option(
-    metavar="FILE", help="Samples x SNPs: csv, tsv (also .gz) or parquet; the first column names the samples."
+    metavar="FILE",
+    help="Samples x SNPs: csv, tsv (also .gz) or parquet, the first column naming the samples; PLINK .bed, VCF or BCF.",
 )
 _EXPRESSION = typer.Option(
     metavar="FILE", help="Samples x tissues of one gene, in the same formats; empty or NA where missing."

@@ -67,6 +67,8 @@ def tables(found: pd.DataFrame, reading: Mapping[int, str]) -> list[Table]:
             f"Setting {setting}: published values and ours. z allows for the error of both, the published averages "
             f"being read as made with {READINGS[reading[int(setting)]]}; bold where it exceeds {DOUBTFUL:g}."
         )
+        if setting == 4:
+            caption += " Genotypes are a substitute, chosen so that OLS has the published error."
         result.append(Table(f"setting{setting}", caption, header, rows))
     return result
 

@@ -92,13 +92,17 @@ def ols(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:  # noqa: 
         y = Y[np.ix_(rows, tissues)]
         if n_t < p:
             continue
-        found, _, seen, _ = np.linalg.lstsq(X_t, y)  # (X_t'X_t)^-1 X_t'y_t
-        if seen < rank:
+        Q, R = np.linalg.qr(X_t)
+        if p > rank or np.abs(np.diag(R)).min() < 1e-6 * np.abs(R).max():  # collinear, here or in all samples
+            found, _, seen, _ = np.linalg.lstsq(X_t, y)
+            if seen == rank:
+                effects[tissues] = found.T
             continue
-        effects[tissues] = found.T
-        if n_t > p == rank:
-            s2 = np.sum((y - X_t @ found) ** 2, axis=0) / (n_t - p)
-            error[tissues] = np.sqrt(np.outer(s2, np.diag(np.linalg.inv(X_t.T @ X_t))))
+        inverse = np.linalg.inv(R)
+        effects[tissues] = (inverse @ (Q.T @ y)).T  # (X_t'X_t)^-1 X_t'y_t
+        if n_t > p:
+            s2 = np.sum((y - X_t @ effects[tissues].T) ** 2, axis=0) / (n_t - p)
+            error[tissues] = np.sqrt(np.outer(s2, np.sum(inverse**2, axis=1)))  # diagonal of (X_t'X_t)^-1
             error[tissues] *= stdtrit(n_t - p, (1 + LEVEL) / 2)  # quantile of t with n_t - p degrees of freedom
     return Estimate(effects, interval=(effects - error, effects + error))
 
@@ -155,11 +159,12 @@ def lasso(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:
 # Empirical Bayes -----------------------------------------------------------------------------------------------------
 
 
-def eb(data: xr.Dataset, stream: np.random.SeedSequence, *, slab: Slab = "g") -> Estimate:
-    """`ebmodel.fit`: the posterior at the maximum-likelihood parameters, with plug-in intervals."""
+def eb(data: xr.Dataset, stream: np.random.SeedSequence, *, slab: Slab = "g", intervals: bool = True) -> Estimate:
+    """`ebmodel.fit`: the posterior at the maximum-likelihood parameters, with plug-in intervals if wanted."""
     fit = ebmodel.fit(data["X"].to_numpy(), data["Y"].to_numpy(), slab=slab, seed=_integer(stream))
     boundary, steps = "boundary" in fit.status, fit.trace.size
-    return _of_fit(fit, alpha=fit.params.alpha, converged=fit.converged, boundary=boundary, steps=steps)
+    facts = {"alpha": fit.params.alpha, "converged": fit.converged, "boundary": boundary, "steps": steps}
+    return _of_fit(fit, facts, intervals=intervals)
 
 
 def eb_naive(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:  # noqa: ARG001
@@ -182,13 +187,16 @@ def eb_naive(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:  # n
     return _of_fit(ebmodel.oracle(data["X"], data["Y"], theta))
 
 
-def _of_fit(fit: Fit, **facts: float) -> Estimate:
-    theta, interval = fit.params, fit.effects_interval(LEVEL)
-    facts = {"tau1": theta.tau1, "eta": theta.eta, "sigma2": theta.sigma2, "loglik": fit.loglik} | facts
+def _of_fit(fit: Fit, more: Mapping[str, float] | None = None, *, intervals: bool = True) -> Estimate:
+    theta, interval = fit.params, None
+    if intervals:
+        ends = fit.effects_interval(LEVEL)
+        interval = ends["lower"].to_numpy(), ends["upper"].to_numpy()
+    facts = {"tau1": theta.tau1, "eta": theta.eta, "sigma2": theta.sigma2, "loglik": fit.loglik, **(more or {})}
     return Estimate(
         fit.effects.to_numpy(),
         fit.posterior_probability.to_numpy(),
-        (interval["lower"].to_numpy(), interval["upper"].to_numpy()),
+        interval,
         {name: float(value) for name, value in facts.items()},
     )
 
@@ -264,7 +272,7 @@ def linear(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:  # noq
     return Estimate(effects)
 
 
-def oracle(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:  # noqa: ARG001
+def oracle(data: xr.Dataset, stream: np.random.SeedSequence, *, intervals: bool = True) -> Estimate:  # noqa: ARG001
     """The posterior at the true parameters and under the true slab, equation (8): of all estimators the least MSE.
 
     Raises
@@ -272,7 +280,7 @@ def oracle(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:  # noq
     InputError
         If the data violate the model so that their posterior has no closed form.
     """
-    return _of_fit(ebmodel.simulate.exact_posterior(data))
+    return _of_fit(ebmodel.simulate.exact_posterior(data), intervals=intervals)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,11 @@ READINGS = {
     "design": "one design a cell, effects and errors drawn anew",
     "truth": "one design and one set of effects a cell, errors drawn anew",
 }
+ALSO = {"effects": "one set of effects a cell, designs and errors drawn anew"}
+"""A fourth reading, for completeness: its scatter V_truth holds what is of the truth and what is of truth and design
+together, which would average out, so that it is an upper bound."""
+FIXED = {"all": (), "design": ("design",), "truth": ("design", "truth"), "effects": ("truth",)}
+"""What is not drawn anew."""
 
 type Key = tuple[int, float, float]
 """Setting, rho, signal."""
@@ -77,9 +82,9 @@ class Scatter:
 
     def of_average(self, reading: str) -> Array:
         """(3, 3) covariance of a published average under a reading."""
-        fixed = {"all": 0, "design": 1, "truth": 2}[reading]
-        parts = (self.design, self.truth, self.noise)
-        return sum(parts[:fixed], np.zeros((3, 3))) + sum(parts[fixed:], np.zeros((3, 3))) / REPLICATIONS
+        parts = {"design": self.design, "truth": self.truth, "noise": self.noise}
+        shares = {name: 1 if name in FIXED[reading] else 1 / REPLICATIONS for name in parts}
+        return np.sum([shares[name] * part for name, part in parts.items()], axis=0)
 
     def logs(self, reading: str, *, ours: bool = True) -> tuple[Array, Array]:
         """Location and covariance of (log MSE, log MSE, AUC) of a published average, MSEs being log-normal.
@@ -155,7 +160,7 @@ def loglikelihoods(results: pd.DataFrame) -> pd.DataFrame:
         printed = published().loc[key]
         y = np.array([*np.log(printed[["mse_ols", "mse_eb"]]), printed["auc"]])
         row = dict(zip(("setting", "rho", "signal"), key, strict=True))
-        for reading in READINGS:
+        for reading in READINGS | ALSO:
             location, covariance = moments.logs(reading)
             row[f"ols_{reading}"] = _log_density(y[:1], location[:1], covariance[:1, :1])
             row[f"joint_{reading}"] = _log_density(y, location, covariance + 1e-6 * np.eye(3))

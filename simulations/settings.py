@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
 import ebmodel
-from simulations.estimators import ESTIMATORS
+from simulations.estimators import ESTIMATORS, eb, oracle
 from simulations.metrics import METRICS
 from simulations.study import Cell, Comparison, Study, paper_cells
 
@@ -25,7 +27,12 @@ STUDY = Study(
     100,
     Comparison(
         paper_data,
-        {name: ESTIMATORS[name] for name in ("zero", "ols", "eb", "oracle")},
+        {
+            "zero": ESTIMATORS["zero"],
+            "ols": ESTIMATORS["ols"],
+            "eb": partial(eb, intervals=False),
+            "oracle": partial(oracle, intervals=False),
+        },
         {name: METRICS[name] for name in JUDGED},
     ),
     batch=5,

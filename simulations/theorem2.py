@@ -37,7 +37,7 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     return found.groupby("m").agg(["mean", "sem"])
 
 
-def slope(results: pd.DataFrame, least: int = 50) -> tuple[float, float]:
+def slope(results: pd.DataFrame, least: int = 100) -> tuple[float, float]:
     """Exponent b of excess risk ~ m^b for m >= ``least``, with its standard error: weighted least squares on logs."""
     table = summary(results).loc[least:, "excess_eb"]
     x, y = np.log(table.index.to_numpy(dtype=float)), np.log(table["mean"].to_numpy())
@@ -66,7 +66,7 @@ def as_table(results: pd.DataFrame) -> Table:
 def table(results: pd.DataFrame) -> str:
     """The table, and how fast the excess falls."""
     power, error = slope(results)
-    rate = f"The excess risk falls as m^b with b = {power:.2f} ± {error:.2f} (m ≥ 50)."
+    rate = f"The excess risk falls as m^b with b = {power:.2f} ± {error:.2f} (m ≥ 100)."
     return f"{as_table(results).markdown()}\n\n{rate}"
 
 

@@ -55,7 +55,9 @@ class Audit:
 
     def short(self) -> dict[str, str]:
         """The README's parts: marker -> text."""
-        lines = [f"{i}. **{claim.title}.** {claim.text}" for i, claim in enumerate(self.claims, start=1)]
+        titles = [claim.title if claim.title.endswith("?") else f"{claim.title}." for claim in self.claims]
+        lines = [f"{i}. **{title}** {claim.text}"
+                 for i, (title, claim) in enumerate(zip(titles, self.claims, strict=True), start=1)]  # fmt: skip
         return {"audit": "\n".join(lines), "agreement": agreement.counts(self.found).markdown()}
 
     def long(self) -> str:

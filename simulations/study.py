@@ -219,6 +219,7 @@ class Study:
             If the store belongs to another study or process, the scheduler does not answer, or a replication fails.
         """
         replications = self.replications if replications is None else replications
+        expect(replications >= 1, "at least 1", replications, "replications", "leave the study's own number")
         run = {"started": _now(), "replications": replications, "scheduler": scheduler or "", **self._settings()}
         with ExitStack() as stack:
             if scheduler:

@@ -38,7 +38,8 @@ def agreement(results: pd.DataFrame, scatters: Mapping[Key, Scatter], reading: M
         for i, quantity in enumerate(QUANTITIES):
             ours, se = means.loc[key, COLUMNS[quantity]], errors.loc[key, COLUMNS[quantity]]
             if quantity == "auc":
-                z = (printed[quantity] - ours) / np.sqrt(spread[i] + se**2)
+                away = printed[quantity] - ours  # both may be 1, with no scatter at all
+                z = away / np.sqrt(spread[i] + se**2) if away else 0.0
             else:  # both log-normal with one mean, which is above exp of either's location
                 its, own = np.log1p(np.array([spread[i], se**2]) / ours**2)
                 z = (np.log(printed[quantity] / ours) + (its - own) / 2) / np.sqrt(its + own)

@@ -244,6 +244,22 @@ def test_z_is_centred_when_our_own_error_is_the_larger(monkeypatch: pytest.Monke
     assert abs(z.mean()) < 4 / np.sqrt(len(z))
 
 
+def test_an_auc_of_one_that_never_varies_agrees_with_one(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(10)
+    table = printed_tables(rng, dict.fromkeys((1, 2, 3, 4), "all"))
+    table.loc[(4, 0.0, 2.0), "auc"] = 1.0
+    publish(monkeypatch, table)
+    results, nothing = all_anew(rng), np.zeros((3, 3))
+    here = (results["setting"] == 4) & (results["rho"] == 0.0) & (results["signal"] == 2.0)
+    results.loc[here, "auc_eb"] = 1.0
+    nested = readings.scatters(nested_results(rng))
+    nested[4, 0.0, 2.0] = readings.Scatter(nested[4, 0.0, 2.0].mean, nothing, nothing, nothing, nothing)
+    found = agreement.agreement(results, nested, dict.fromkeys((1, 2, 3, 4), "all"))
+    row = found.set_index(["setting", "rho", "signal", "quantity"]).loc[(4, 0.0, 2.0, "auc")]
+    assert row["z"] == 0.0
+    assert row["verdict"] == "agrees"
+
+
 def test_a_value_far_away_differs_and_has_the_right_sign(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(9)
     table = printed_tables(rng, dict.fromkeys((1, 2, 3, 4), "all"))

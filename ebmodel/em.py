@@ -153,7 +153,9 @@ def slab_and_error_variance(stats: Statistics, T: Array, gamma: Array, phi: floa
     n, scale = float(np.sum(stats.n)), float(np.mean(stats.d))
     x = _root(total, pooled, stats.d, fixed, n, scale, 1.0 / (1.0 + phi * scale))
     best = (1.0 / x - 1.0) / scale
-    if _profile(total, pooled, stats.d, fixed, n, best) < _profile(total, pooled, stats.d, fixed, n, phi):
+    before = _profile(total, pooled, stats.d, fixed, n, phi)
+    # by more than rounding: at its top the profile is flat, and the root is the better known of the two
+    if _profile(total, pooled, stats.d, fixed, n, best) < before - ROUNDING * abs(before):
         best = phi
     explained = 0.0
     for k in range(patterns):
@@ -162,6 +164,10 @@ def slab_and_error_variance(stats: Statistics, T: Array, gamma: Array, phi: floa
     # sum [ (1-T)|y|^2 + T (rss + sum d (b-a)^2/(1 + phi d)) ] / sum n; for d = 1 the published update, given eta >= 0
     sigma2 = (fixed + explained) / n
     return best * sigma2, sigma2
+
+
+ROUNDING = 1e-14
+"""Relative differences of the profile below this say nothing."""
 
 
 @kernel

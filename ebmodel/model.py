@@ -17,6 +17,13 @@ With g1 and g0 the marginal densities of Y(t) under the slab and the spike,
 
 (Xue & Li, Sections 2-3; equations (10) and (11) are the counterparts of (2) and (5) for missing responses.)
 
+The slab's mean beta is a parameter in the paper: p numbers found by maximum likelihood from the active tissues. Where it
+has a prior of its own,
+
+    beta ~ N(0, kappa Sigma0)                                                                         (H)
+
+it is a latent variable instead, and kappa a parameter; kappa = 0 is a slab centred at zero.
+
 The slab's covariance is eta Sigma0. ``eta`` is absolute: it is not multiplied by ``sigma2``. The shape Sigma0 is
 
 =====================  ==============================================================================================
@@ -43,6 +50,7 @@ eta        eta          ()              eta >= 0               (3): scale of the
 sigma2     sigma2       ()              sigma2 > 0             (1): error variance, one for all tissues
 Sigma0     slab         (snp, snp)      positive definite      (3): shape of the slab's covariance
 alpha      alpha        ()              real                   power that gives Sigma0, where one does
+kappa      kappa        ()              kappa >= 0, or None    (H): scale of the mean's prior; None: beta a parameter
 =========  ===========  ==============  =====================  ====================================================
 """
 
@@ -97,6 +105,9 @@ class Params:
         Error variance, > 0, in units of Y squared.
     slab
         Shape of the slab's covariance: ``"g"`` (the paper), ``"independent"``, a power alpha or a (snp, snp) matrix.
+    kappa
+        Scale of the prior beta ~ N(0, kappa Sigma0), >= 0, in the units of ``eta``; ``beta`` is then E(beta | Y), not a
+        parameter. None where beta is a parameter.
 
     Raises
     ------
@@ -114,6 +125,7 @@ class Params:
     eta: float
     sigma2: float
     slab: Any = "g"
+    kappa: float | None = None
 
     def __post_init__(self) -> None:
         slab_power(self.slab)
@@ -123,6 +135,8 @@ class Params:
         expect(finite, "one finite number a SNP", self.beta, "beta", "give a vector of effects")
         expect(0.0 <= self.eta < np.inf, "a finite number >= 0", self.eta, "eta", "give a variance")
         expect(0.0 < self.sigma2 < np.inf, "a finite number > 0", self.sigma2, "sigma2", "give a variance")
+        known = self.kappa is None or 0.0 <= self.kappa < np.inf
+        expect(known, "a finite number >= 0, or None", self.kappa, "kappa", "give a variance")
         if not hasattr(self.beta, "dims"):  # a labelled beta keeps its labels
             object.__setattr__(self, "beta", beta)
 

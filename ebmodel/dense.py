@@ -2,23 +2,33 @@
 
 It shares nothing with the fast code but the definitions in `ebmodel.model`. Every function takes ``X`` (n, p), ``Y``
 (n, m) with NaN where missing, optionally covariates ``C`` (n, k), and ``Params``.
+
+Where beta is a parameter, tissues are independent and the posterior is exact. Where it has the prior (H) it couples
+them: `evidence_enumerated` is the exact posterior, a sum over every I in {0,1}^m, and the functions named
+``variational`` are what stands in for it where m is too large: q(beta) prod_t q(I(t)) q(beta(t) | beta, I(t)), with
+q(beta) = N(mu, S), q(I(t)=1) = T_t, and the last factor exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import null_space
-from scipy.special import expit, logsumexp
+from scipy.special import entr, expit, logsumexp, xlogy
 
+from ebmodel.errors import InputError
 from ebmodel.model import Array, Params
 
 __all__ = [
+    "Exact",
+    "Variational",
     "em",
     "em_step",
     "em_step_missing",
+    "evidence_enumerated",
     "log_bayes_factor",
     "log_density",
     "log_null",
@@ -28,6 +38,11 @@ __all__ = [
     "moments",
     "posterior_probability",
     "slab_shape",
+    "variational_bound",
+    "variational_mean",
+    "variational_moments",
+    "variational_probability",
+    "variational_step",
 ]
 
 
@@ -166,3 +181,212 @@ def em(X: Array, Y: Array, start: Params, C: Array | None = None, tol: float = 1
         if value - last < tol:
             break
     return params
+
+
+# A mean with a prior of its own: beta ~ N(0, kappa Sigma0), equation (H) ----------------------------------------------
+
+
+class Exact(NamedTuple):
+    """The exact posterior under (H), all of it over every I in {0,1}^m."""
+
+    log_evidence: float
+    """log p(Y)."""
+    posterior_probability: Array
+    """P(I(t)=1 | Y), (m,)."""
+    effects: Array
+    """E(beta(t) | Y), (m, p)."""
+    effects_sd: Array
+    """Sd of beta(t) | Y, (m, p)."""
+    beta: Array
+    """E(beta | Y), (p,)."""
+    beta_sd: Array
+    """Sd of beta | Y, (p,)."""
+
+
+class Variational(NamedTuple):
+    """Where a step of the variational EM arrives: the parameters, and q."""
+
+    params: Params
+    T: Array
+    """q(I(t)=1), (m,)."""
+    mu: Array
+    """Mean of q(beta), (p,)."""
+    S: Array
+    """Covariance of q(beta), (p, p)."""
+
+
+def evidence_enumerated(X: Array, Y: Array, params: Params, C: Array | None = None) -> Exact:
+    """Brute force for (H): the posterior with beta integrated out, summing over every I in {0,1}^m, 2^m terms.
+
+    Given I, beta and the responses are jointly normal. With Omega_t = sigma2 I + eta X_t Sigma0 X_t' and sums over the
+    active tissues, P = sum_t X_t'Omega_t^-1 X_t and h = sum_t X_t'Omega_t^-1 y_t,
+
+        beta | I, Y ~ N(S h, S),    S = (P + (kappa Sigma0)^-1)^-1 = kappa Sigma0 (I + P kappa Sigma0)^-1
+        p(Y | I) = p(Y | I, beta=0) |I + P kappa Sigma0|^-1/2 exp(h'S h/2)
+
+    ``params.beta`` plays no part. With kappa = 0 beta is 0, and log p(Y) is `loglik` there. Where no data see a
+    direction of beta, its prior is kept.
+
+    Raises
+    ------
+    InputError
+        If ``params.kappa`` is None.
+    """
+    prior, m = _prior(X, params, C), Y.shape[1]
+    every = np.array(list(product([0.0, 1.0], repeat=m)))  # (2^m, m)
+    P_t, h_t, log_g1 = _evidence(X, Y, params, C)
+    log_g0 = log_null(X, Y, params, C)
+    P, h = np.einsum("It,tij->Iij", every, P_t), every @ h_t
+    A = np.eye(len(prior)) + P @ prior
+    S = prior @ np.linalg.inv(A)
+    mean = np.einsum("Iij,Ij->Ii", S, h)  # E(beta | I, Y)
+    with np.errstate(divide="ignore"):
+        log_tau1, log_tau0 = np.log(params.tau1), np.log(params.tau0)
+    joint = np.sum(np.where(every == 1.0, log_tau1 + log_g1, log_tau0 + log_g0), axis=1)
+    joint += 0.5 * (np.sum(h * mean, axis=1) - np.linalg.slogdet(A)[1])  # log p(Y, I)
+    total = float(logsumexp(joint))
+    weight = np.exp(joint - total)  # P(I | Y)
+
+    effects, squares = [], []
+    for t, (shift, G, V) in enumerate(_given_beta(X, Y, params, C)):
+        active = weight * every[:, t]
+        centre = shift + mean @ G.T  # E(beta(t) | I(t)=1, the rest of I, Y)
+        spread = np.diag(V) + np.einsum("ij,Ijk,ik->Ii", G, S, G)
+        effects.append(active @ centre)
+        squares.append(active @ (centre**2 + spread))
+    beta = weight @ mean
+    beta_variance = weight @ ((mean - beta) ** 2 + np.einsum("Iii->Ii", S))
+    variance = np.maximum(np.array(squares) - np.array(effects) ** 2, 0.0)
+    probability = np.minimum(weight @ every, 1.0)  # rounding
+    return Exact(total, probability, np.array(effects), np.sqrt(variance), beta, np.sqrt(beta_variance))
+
+
+def variational_bound(
+    X: Array, Y: Array, params: Params, T: Array, mu: Array, S: Array, C: Array | None = None
+) -> float:
+    """Lower bound on log p(Y) by q: sum_t E log p(y_t, I(t) | beta) - E log q(I(t)), less KL(q(beta) || prior).
+
+    At the best T, `variational_probability`, the sum is sum_t log(tau1 e^{E log g1} + tau0 g0).
+
+    Raises
+    ------
+    InputError
+        If ``params.kappa`` is None.
+    """
+    log_g1, log_g0 = _expected_log_slab(X, Y, params, mu, S, C), log_null(X, Y, params, C)
+    joint = xlogy(T, params.tau1) + xlogy(1 - T, params.tau0) + T * log_g1 + (1 - T) * log_g0
+    entropy = entr(T) + entr(1 - T)
+    return float(np.sum(joint + entropy)) - _divergence(_prior(X, params, C), mu, S)
+
+
+def variational_probability(X: Array, Y: Array, params: Params, mu: Array, S: Array, C: Array | None = None) -> Array:
+    """The best q(I(t)=1) given q(beta): T_t = tau1 e^{E log g1} / (tau1 e^{E log g1} + tau0 g0), shape (m,)."""
+    with np.errstate(divide="ignore"):
+        log_odds = np.log(params.tau1) - np.log(params.tau0)
+    return np.asarray(expit(log_odds + _expected_log_slab(X, Y, params, mu, S, C) - log_null(X, Y, params, C)))
+
+
+def variational_mean(X: Array, Y: Array, params: Params, T: Array, C: Array | None = None) -> tuple[Array, Array]:
+    """The best q(beta) = N(mu, S) given q(I): S = (sum_t T_t P_t + (kappa Sigma0)^-1)^-1, mu = S sum_t T_t h_t.
+
+    P_t = X_t'Omega_t^-1 X_t and h_t = X_t'Omega_t^-1 y_t, as in `evidence_enumerated`.
+
+    Raises
+    ------
+    InputError
+        If ``params.kappa`` is None.
+    """
+    prior = _prior(X, params, C)
+    P_t, h_t, _ = _evidence(X, Y, params, C)
+    S = prior @ np.linalg.inv(np.eye(len(prior)) + np.einsum("t,tij->ij", T, P_t) @ prior)
+    return S @ (T @ h_t), (S + S.T) / 2
+
+
+def variational_moments(
+    X: Array, Y: Array, params: Params, mu: Array, S: Array, C: Array | None = None
+) -> tuple[Array, Array]:
+    """Mean (m, p) and covariance (m, p, p) of beta(t) | I(t)=1 under q: `moments`, with beta ~ N(mu, S)."""
+    found = [(shift + G @ mu, V + G @ S @ G.T) for shift, G, V in _given_beta(X, Y, params, C)]
+    means, covariances = zip(*found, strict=True)
+    return np.array(means), np.array(covariances)
+
+
+def variational_step(X: Array, Y: Array, params: Params, mu: Array, S: Array, C: Array | None = None) -> Variational:
+    """One step of the variational EM: q(I), then q(beta), then the parameters; the bound does not fall.
+
+        T_t as in `variational_probability`,  (mu, S) as in `variational_mean`,  tau1 = sum_t T_t / m
+        kappa  = E beta'Sigma0^-1 beta / rank Sigma0
+        eta    = sum_t T_t E (beta(t)-beta)'Sigma0^-1(beta(t)-beta) / (rank Sigma0 sum_t T_t)
+        sigma2 = sum_t E |y_t - X_t beta(t)|^2 / sum_t n_t
+
+    As in `em_step_missing` beta(t) is latent too: closed forms, slow as eta -> 0.
+
+    Raises
+    ------
+    InputError
+        If ``params.kappa`` is None.
+    """
+    T = variational_probability(X, Y, params, mu, S, C)
+    mu, S = variational_mean(X, Y, params, T, C)
+    means, covariances = variational_moments(X, Y, params, mu, S, C)
+    Sigma0 = slab_shape(X, params, C)
+    inverse, rank = np.linalg.pinv(Sigma0, rtol=1e-12), np.linalg.matrix_rank(Sigma0, rtol=1e-12)
+    squares = spread = n = 0.0
+    given_beta = _given_beta(X, Y, params, C)
+    for t, ((X_t, y), (_, G, V)) in enumerate(zip(tissues(X, Y, C), given_beta, strict=True)):
+        residual, deviation, gain = y - X_t @ means[t], means[t] - mu, G - np.eye(len(G))
+        explained = residual @ residual + np.trace(X_t @ covariances[t] @ X_t.T)
+        squares += (1 - T[t]) * y @ y + T[t] * explained
+        spread += T[t] * (deviation @ inverse @ deviation + np.trace(inverse @ (V + gain @ S @ gain.T)))
+        n += len(y)
+    kappa = (mu @ inverse @ mu + np.trace(inverse @ S)) / rank
+    eta, sigma2 = spread / (rank * T.sum()), squares / n
+    step = Params(tau1=T.mean(), beta=mu, eta=eta, sigma2=sigma2, slab=params.slab, kappa=kappa)
+    return Variational(step, T, mu, S)
+
+
+def _prior(X: Array, params: Params, C: Array | None) -> Array:
+    """kappa Sigma0, the covariance of beta's prior (p, p)."""
+    if params.kappa is None:
+        raise InputError("a scale kappa of beta's prior", "None", "params.kappa", "give Params(..., kappa=...)")
+    return params.kappa * slab_shape(X, params, C)
+
+
+def _evidence(X: Array, Y: Array, params: Params, C: Array | None) -> tuple[Array, Array, Array]:
+    """What every tissue, if active, says of beta: P_t (m, p, p), h_t (m, p), and log psi(y_t; 0, Omega_t) (m,).
+
+    log g1 = log psi(y_t; 0, Omega_t) + h_t'beta - beta'P_t beta/2.
+    """
+    Sigma0 = slab_shape(X, params, C)
+    P, h, log_g1 = [], [], []
+    for X_t, y in tissues(X, Y, C):
+        Omega = params.sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
+        P.append(X_t.T @ np.linalg.inv(Omega) @ X_t)
+        h.append(X_t.T @ np.linalg.inv(Omega) @ y)
+        log_g1.append(log_density(y, 0 * y, Omega))
+    return np.array(P), np.array(h), np.array(log_g1)
+
+
+def _given_beta(X: Array, Y: Array, params: Params, C: Array | None) -> Iterator[tuple[Array, Array, Array]]:
+    """(a, G, V) of every tissue: beta(t) | I(t)=1, beta, y_t ~ N(a + G beta, V), which is (11) as `moments` has it."""
+    Sigma0 = slab_shape(X, params, C)
+    for X_t, y in tissues(X, Y, C):
+        Omega = params.sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
+        gain = params.eta * Sigma0 @ X_t.T @ np.linalg.inv(Omega)
+        yield gain @ y, np.eye(len(Sigma0)) - gain @ X_t, params.eta * (Sigma0 - gain @ X_t @ Sigma0)
+
+
+def _expected_log_slab(X: Array, Y: Array, params: Params, mu: Array, S: Array, C: Array | None) -> Array:
+    """E log g1 under q(beta) = N(mu, S): log psi(y_t; X_t mu, Omega_t) - tr(X_t'Omega_t^-1 X_t S)/2, shape (m,)."""
+    P_t, h_t, log_g1 = _evidence(X, Y, params, C)
+    return np.asarray(log_g1 + h_t @ mu - 0.5 * np.einsum("tij,ij->t", P_t, np.outer(mu, mu) + S))
+
+
+def _divergence(prior: Array, mu: Array, S: Array) -> float:
+    """KL(N(mu, S) || N(0, prior)), on the range of the prior; 0 where that is the point 0, as q then is."""
+    values, vectors = np.linalg.eigh(prior)
+    seen = values > 1e-12 * values.max()
+    K, B = values[seen], vectors[:, seen]  # the prior in coordinates of its range: diag(K)
+    mu, S = B.T @ mu, B.T @ S @ B
+    log_det = np.sum(np.log(K)) - np.linalg.slogdet(S)[1]
+    return 0.5 * float(np.sum(np.diag(S) / K) + np.sum(mu**2 / K) - len(K) + log_det)

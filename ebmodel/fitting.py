@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,17 @@ import numpy as np
 from ebmodel import em
 from ebmodel.data import Data, tidy
 from ebmodel.errors import expect
-from ebmodel.model import Params, Slab
+from ebmodel.mean import FREE, HIERARCHICAL, certain, mean_kind
+from ebmodel.model import Array, Params, Slab
 from ebmodel.results import Fit, assemble
 from ebmodel.search import Search, check_bounded, maximise
 from ebmodel.shape import POWER, best_power
 from ebmodel.starts import active_sets
-from ebmodel.statistics import Compressed, Whitened, compress, whiten
+from ebmodel.statistics import Compressed, Whitened, Whitening, compress, whiten
 
 __all__ = ["fit", "loglik", "oracle"]
+
+N_STARTS, TOL, MAX_ITER = 64, 1e-9, 5000
 
 
 def fit(
@@ -26,10 +30,10 @@ def fit(
     mean: str = "free",
     covariates: Any = None,
     intercept: bool = False,
-    n_starts: int = 64,
+    n_starts: int = N_STARTS,
     seed: int = 0,
-    tol: float = 1e-9,
-    max_iter: int = 5000,
+    tol: float = TOL,
+    max_iter: int = MAX_ITER,
 ) -> Fit:
     """Fit the model by maximum likelihood and give the empirical-Bayes posterior (Sections 2, 3 and 5 of the paper).
 
@@ -45,7 +49,8 @@ def fit(
         alpha ((X'X/s)^-alpha, s the mean eigenvalue of X'X), ``"power"`` (alpha by maximum likelihood) or a (snp, snp)
         positive definite matrix.
     mean
-        The slab's mean beta: ``"free"``, by maximum likelihood, as in the paper.
+        The slab's mean beta: ``"free"``, by maximum likelihood, as in the paper; ``"hierarchical"``, beta ~ N(0, kappa
+        Sigma0) with kappa estimated, by variational EM; or ``"zero"``.
     covariates : (sample, covariate), optional
         Projected out of X and Y over each tissue's observed rows; text columns become indicators of their levels.
     intercept
@@ -69,6 +74,12 @@ def fit(
     InputError
         If the data cannot be used, or the likelihood has no maximum on them.
 
+    Notes
+    -----
+    With the hierarchical mean beta is a latent variable that couples the tissues: q(beta) and q(I(t)) are independent
+    under the fit's posterior, ``loglik`` is the lower bound on log p(Y) that EM raises, and beta's uncertainty is in
+    the effects' sd, intervals and draws.
+
     Examples
     --------
     >>> import ebmodel
@@ -77,27 +88,35 @@ def fit(
     >>> fit.posterior_probability.dims, fit.effects.dims
     (('tissue',), ('tissue', 'snp'))
     """
-    _check_choices(slab, mean, n_starts)
+    kind = _check_choices(slab, mean, n_starts)
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
     notes = []
     starts = np.empty((0, len(data.tissues)))
-    if isinstance(slab, str) and slab == POWER:
-        check_bounded(data, compressed, whiten(compressed, "independent")[0])
-        slab, starts, note = best_power(compressed, n_starts, seed, tol, max_iter)
+    if power := isinstance(slab, str) and slab == POWER:
+        check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
+        slab, starts, note = best_power(compressed, kind, n_starts, seed, tol, max_iter)
         notes = [note] if note else []
     stats, whitening = whitened = whiten(compressed, slab)
-    check_bounded(data, compressed, stats)
+    check_bounded(data, compressed, stats, kind)
     starts = np.vstack([active_sets(stats, n_starts, seed), starts])
-    state, search = maximise(stats, starts, tol, max_iter)
+    state, search = maximise(stats, starts, tol, max_iter, kind)
     params = Params(
-        tau1=state.tau1, beta=whitening.unwhiten(state.gamma), eta=state.eta, sigma2=state.sigma2, slab=slab
+        tau1=state.tau1,
+        beta=whitening.unwhiten(state.gamma),
+        eta=state.eta,
+        sigma2=state.sigma2,
+        slab=slab,
+        kappa=None if kind == FREE else state.belief.kappa,
     )
-    return assemble(data, compressed, whitened, params, search, notes)
+    learned = {"beta": len(state.gamma) * (kind == FREE), "kappa": int(kind == HIERARCHICAL), "alpha": int(power)}
+    return assemble(data, compressed, whitened, params, search, notes, _covariance(whitening, state), learned)
 
 
 def loglik(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> float:
     """log p(Y) = sum_t log(tau1 g1 + tau0 g0) at given parameters, constants included.
+
+    Where ``params`` have a kappa > 0, beta is latent and it is the variational bound on log p(Y).
 
     Parameters
     ----------
@@ -116,7 +135,7 @@ def loglik(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
     InputError
         If the data cannot be used, or ``params.beta`` has another number of SNPs.
     """
-    return _at(tidy(X, Y, covariates, intercept=intercept), params)[2]
+    return _at(tidy(X, Y, covariates, intercept=intercept), params)[3].loglik
 
 
 def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> Fit:
@@ -140,23 +159,42 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
         If the data cannot be used, or ``params.beta`` has another number of SNPs.
     """
     data = tidy(X, Y, covariates, intercept=intercept)
-    compressed, whitened, value = _at(data, params)
-    search = Search(value, np.array([value]), np.array([]), True, "at known parameters")
-    return assemble(data, compressed, whitened, params, search)
+    compressed, whitened, state, search = _at(data, params)
+    if state.belief.kind == HIERARCHICAL:
+        params = replace(params, beta=whitened[1].unwhiten(state.gamma))
+    return assemble(data, compressed, whitened, params, search, (), _covariance(whitened[1], state))
 
 
-def _check_choices(slab: Slab, mean: str, n_starts: int) -> None:
+def _check_choices(slab: Slab, mean: str, n_starts: int) -> int:
     known = not isinstance(slab, str) or slab in ("g", "independent", POWER)
     shapes = "'g', 'independent', 'power', a number or a (snp, snp) matrix"
     expect(known, shapes, repr(slab), "slab", "choose one")
-    expect(mean == "free", "'free'", repr(mean), "mean", "use 'free', the paper's")
     expect(n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
+    return mean_kind(mean)
 
 
-def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, float]:
-    beta = np.asarray(params.beta)
+def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, em.State, Search]:
+    beta, kappa = np.asarray(params.beta), params.kappa
     expect(len(beta) == len(data.snps), f"{len(data.snps)} effects, one a SNP", len(beta), "params.beta", "match X")
     compressed = compress(data)
     stats, whitening = whitened = whiten(compressed, params.slab)
-    state = em.State(float(params.tau1), whitening.whiten(beta), float(params.eta), float(params.sigma2))
-    return compressed, whitened, float(em.expectation(stats, state)[1])
+    gamma = whitening.whiten(beta)
+    state = em.State(float(params.tau1), gamma, float(params.eta), float(params.sigma2))
+    if not kappa:  # beta is known: given, or zero
+        state = state._replace(gamma=gamma if kappa is None else 0.0 * gamma)
+        value = float(em.expectation(stats, state)[1])
+        return compressed, whitened, state, Search(value, np.array([value]), np.array([]), True, "at known parameters")
+    around = em.expectation(stats, state)[0][None]  # where beta was found before, if it was
+    state = state._replace(belief=certain(stats, float(kappa)))
+    starts = np.vstack([around, active_sets(stats, N_STARTS, 0)])
+    state, search = maximise(stats, starts, TOL, MAX_ITER, HIERARCHICAL, state)
+    return compressed, whitened, state, search
+
+
+def _covariance(whitening: Whitening, state: em.State) -> Array | None:
+    """Cov(beta | Y) under q, (snp, snp), the prior's in directions that X does not see; None where beta is a number."""
+    about = state.belief
+    if about.kind != HIERARCHICAL:
+        return None
+    root = about.root @ whitening.L.T
+    return root.T @ root + about.kappa * whitening.null @ whitening.null.T

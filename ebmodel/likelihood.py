@@ -13,9 +13,11 @@ from ebmodel.kernel import kernel
 from ebmodel.model import Array
 from ebmodel.statistics import Statistics
 
-__all__ = ["LOG_2PI", "log_bayes_factor", "log_null", "log_slab", "rotate", "rotate_back"]
+__all__ = ["KNOWN", "LOG_2PI", "log_bayes_factor", "log_null", "log_slab", "rotate", "rotate_back"]
 
 LOG_2PI = float(np.log(2 * np.pi))
+KNOWN = np.zeros((0, 0))
+"""The variance of a mean that is a number."""
 
 
 @kernel
@@ -58,8 +60,11 @@ def log_null(stats: Statistics, sigma2: float) -> Array:
 
 
 @kernel
-def log_slab(stats: Statistics, gamma: Array, eta: float, sigma2: float) -> Array:
+def log_slab(stats: Statistics, gamma: Array, eta: float, sigma2: float, variance: Array = KNOWN) -> Array:
     """log g1 = log N(y_t; X_t beta, sigma2 I + eta H_t), shape (tissue,). Denominator of equation (6).
+
+    Where gamma is latent, with that mean and ``variance`` (pattern, rank) of V_k'gamma, it is E log g1, in which
+    (b - a)^2 is (b - E a)^2 + var a.
 
     The determinant and the quadratic form come from the eigenvalues sigma2 + eta d and, n - rank times, sigma2.
     """
@@ -70,6 +75,8 @@ def log_slab(stats: Statistics, gamma: Array, eta: float, sigma2: float) -> Arra
         log_det[k] = log_product(stats.d[k], eta / sigma2)
         for j in range(rank):
             weight[k, j] = stats.d[k, j] / (sigma2 + eta * stats.d[k, j])
+            if variance.size:
+                log_det[k] += weight[k, j] * variance[k, j]
     log_g1 = np.empty(len(stats.n))
     log_sigma2 = LOG_2PI + np.log(sigma2)
     for t in range(len(log_g1)):
@@ -101,6 +108,6 @@ def weighted_distance(weight: Array, b: Array, a: Array) -> float:
     return total
 
 
-def log_bayes_factor(stats: Statistics, gamma: Array, eta: float, sigma2: float) -> Array:
-    """log K_t = log g0 - log g1, shape (tissue,). Equation (6): H0 over H1."""
-    return log_null(stats, sigma2) - log_slab(stats, gamma, eta, sigma2)
+def log_bayes_factor(stats: Statistics, gamma: Array, eta: float, sigma2: float, variance: Array = KNOWN) -> Array:
+    """log K_t = log g0 - log g1, shape (tissue,), E log g1 where gamma is latent. Equation (6): H0 over H1."""
+    return log_null(stats, sigma2) - log_slab(stats, gamma, eta, sigma2, variance)

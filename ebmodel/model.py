@@ -17,8 +17,8 @@ With g1 and g0 the marginal densities of Y(t) under the slab and the spike,
 
 (Xue & Li, Sections 2-3; equations (10) and (11) are the counterparts of (2) and (5) for missing responses.)
 
-The slab's mean beta is a parameter in the paper: p numbers found by maximum likelihood from the active tissues. Where it
-has a prior of its own,
+The slab's mean beta is a parameter in the paper: p numbers found by maximum likelihood from the active tissues. Where
+it has a prior of its own,
 
     beta ~ N(0, kappa Sigma0)                                                                         (H)
 

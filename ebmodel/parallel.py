@@ -7,6 +7,7 @@ the order in which sums are rounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from ebmodel.errors import expect
 
-__all__ = ["spread"]
+__all__ = ["one_thread", "spread"]
 
 
 def spread[Result](
@@ -66,10 +67,18 @@ def spread[Result](
 
 
 def _single[Result](function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
-    with _controller().limit(limits=1):
+    with one_thread():
         return function(*task)
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Linear algebra in one thread, as long as the context lasts."""
+    limited: AbstractContextManager[Any] = _controller().limit(limits=1)
+    return limited
 
 
 @lru_cache
 def _controller() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401 - has a BLAS of its own, which only a loaded library's controller sees
+
     return ThreadpoolController()

@@ -5,6 +5,9 @@ In whitened coordinates, with a_t = V_t'gamma,
     V_t'gamma(t) | I(t)=1, y_t ~ N( (sigma2 a + eta d b)/(sigma2 + eta d), eta sigma2/(sigma2 + eta d) )
 
 independently over coordinates; beta(t) = L gamma(t), and beta(t) = 0 where I(t) = 0. Equations (5) and (11).
+
+Where gamma is latent, with q(gamma) = N(mu, S), a is V_t'mu, and the covariance over coordinates gains K V_t'S V_t K,
+K = diag(sigma2/(sigma2 + eta d)) being the weight that the mean keeps.
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr, ndtri
 
-from ebmodel.likelihood import log_bayes_factor, rotate
+from ebmodel.likelihood import KNOWN, log_bayes_factor, rotate
 from ebmodel.model import Array, Params
 from ebmodel.statistics import Compressed, Statistics, Whitening, power_spread
 
-__all__ = ["Posterior", "draw", "draw_power", "posterior"]
+__all__ = ["Posterior", "draw", "draw_power", "posterior", "root"]
 
 
 class Posterior(NamedTuple):
@@ -74,11 +77,15 @@ class Posterior(NamedTuple):
         return self.quantile(tail), self.quantile(1.0 - tail)
 
 
-def posterior(stats: Statistics, whitening: Whitening, params: Params) -> Posterior:
-    """Posterior of every tissue at ``params``."""
+def posterior(stats: Statistics, whitening: Whitening, params: Params, covariance: Array | None = None) -> Posterior:
+    """Posterior of every tissue at ``params``; ``covariance`` (snp, snp) is that of beta given Y, where it is latent.
+
+    The Bayes factor of a latent beta has E log g1 for log g1.
+    """
     beta, eta, sigma2 = np.asarray(params.beta), params.eta, params.sigma2
     gamma = whitening.whiten(beta)
-    log_K = log_bayes_factor(stats, gamma, eta, sigma2)
+    half = KNOWN if covariance is None else root(whitening.to_gamma @ covariance @ whitening.to_gamma.T)
+    log_K = log_bayes_factor(stats, gamma, eta, sigma2, _variance(stats, half))
     with np.errstate(divide="ignore"):
         h = expit(np.log(params.tau1) - np.log(params.tau0) - log_K)  # 1/(1 + O_t), equation (7)
     a, d = rotate(stats, gamma)[stats.pattern], stats.d[stats.pattern]
@@ -86,8 +93,24 @@ def posterior(stats: Statistics, whitening: Whitening, params: Params) -> Poster
     axes = whitening.L @ stats.V  # (pattern, snp, rank)
     slab_mean = beta + np.einsum("tjr,tr->tj", axes[stats.pattern], shift)
     variance = np.einsum("kjr,kr->kj", axes**2, eta * sigma2 / (sigma2 + eta * stats.d))
-    variance += eta * np.sum(whitening.null**2, axis=1)  # directions that no sample sees keep the prior's
+    unseen = eta + (params.kappa or 0.0)  # the prior's variance in directions that no sample sees
+    variance += unseen * np.sum(whitening.null**2, axis=1)
+    if half.size:
+        keep = sigma2 / (sigma2 + eta * stats.d)
+        around = np.einsum("kjr,kr,kir,li->kjl", axes, keep, stats.V, half, optimize=True)  # L V K V' root'
+        variance += np.sum(around**2, axis=2)
     return Posterior(h, log_K, slab_mean, np.sqrt(variance)[stats.pattern])
+
+
+def root(S: Array) -> Array:
+    """root with root'root = S, positive semidefinite, (rank, rank)."""
+    value, vector = np.linalg.eigh(S)
+    return np.asarray((vector * np.sqrt(np.maximum(value, 0.0))).T)
+
+
+def _variance(stats: Statistics, half: Array) -> Array:
+    """var(V_k'gamma), (pattern, rank)."""
+    return np.sum((half @ stats.V) ** 2, axis=1) if half.size else KNOWN
 
 
 def draw(

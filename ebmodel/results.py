@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ebmodel.errors import InputError, expect
 from ebmodel.files import writing
 from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_OTHER, START, TISSUE
 from ebmodel.model import Array, Params
-from ebmodel.posterior import draw, posterior
+from ebmodel.posterior import draw, posterior, root
 from ebmodel.search import Search
 from ebmodel.statistics import Compressed, Whitened, compress, whiten
 
@@ -42,7 +43,7 @@ class Fit:
 
     @property
     def params(self) -> Params:
-        """theta: ``tau1``, ``beta`` (snp), ``eta``, ``sigma2`` and the slab's shape."""
+        """theta: ``tau1``, ``beta`` (snp), ``eta``, ``sigma2``, the slab's shape, and ``kappa`` if beta has a prior."""
         ds = self.dataset
         return Params(
             tau1=float(ds["tau1"]),
@@ -50,12 +51,36 @@ class Fit:
             eta=float(ds["eta"]),
             sigma2=float(ds["sigma2"]),
             slab=_stored_slab(ds),
+            kappa=float(ds["kappa"]) if "kappa" in ds else None,
         )
 
     @property
     def loglik(self) -> float:
-        """The log-likelihood log p(Y) at ``params``, constants included."""
+        """The log-likelihood log p(Y) at ``params``, constants included; the variational bound if beta is latent."""
         return float(self.dataset["loglik"])
+
+    @property
+    def log_evidence(self) -> float:
+        """``loglik`` less half log m for every parameter beyond tau1, eta and sigma2 that was maximised over.
+
+        Schwarz's criterion over -2, m being the tissues with data: the paper's beta costs as many parameters as X has
+        independent columns, kappa and a learned alpha one each; a beta that is integrated out costs nothing more. It
+        can be compared between slabs and means on the same data; ``dataset.attrs["evidence"]`` says what it is made of.
+        """
+        return float(self.dataset["log_evidence"])
+
+    @property
+    def beta_covariance(self) -> xr.DataArray:
+        """Cov(beta | Y), (snp, snp_other), where beta is latent.
+
+        Raises
+        ------
+        InputError
+            If beta is a number.
+        """
+        do = "fit with mean='hierarchical'"
+        expect("beta_covariance" in self.dataset, "a fit whose mean is latent", "one with a number", "Fit", do)
+        return self.dataset["beta_covariance"]
 
     @property
     def posterior_probability(self) -> xr.DataArray:
@@ -96,7 +121,7 @@ class Fit:
             If ``level`` is not inside (0, 1).
         """
         expect(0.0 < level < 1.0, "0 < level < 1", level, "level", "give a probability such as 0.95")
-        lower, upper = posterior(*self.whitened(), self.params).interval(level)
+        lower, upper = posterior(*self.whitened(), self.params, self._covariance()).interval(level)
         coords = {TISSUE: self.dataset[TISSUE], SNP: self.dataset[SNP]}
         return xr.Dataset({"lower": ((TISSUE, SNP), lower), "upper": ((TISSUE, SNP), upper)}, coords, {"level": level})
 
@@ -177,6 +202,8 @@ class Fit:
         theta, shape = self.params, (chains, draws)
         fixed = self.posterior_probability.to_numpy(), np.asarray(theta.beta), theta.eta, theta.sigma2
         probability, beta, eta, sigma2 = (np.broadcast_to(x, (chains * draws, *np.shape(x))) for x in fixed)
+        if (covariance := self._covariance()) is not None:
+            beta = beta + rng.standard_normal(beta.shape) @ root(covariance)
         drawn = draw(stats, whitening, probability, beta, eta, sigma2, rng)
         active, effects = (x.reshape(*shape, *x.shape[1:]) for x in drawn)
         coords = {CHAIN: np.arange(chains), DRAW: np.arange(draws), TISSUE: ds[TISSUE], SNP: ds[SNP]}
@@ -212,6 +239,10 @@ class Fit:
             f"loglik {self.loglik:.3f}; {self.status}>"
         )
 
+    def _covariance(self) -> Array | None:
+        ds = self.dataset
+        return ds["beta_covariance"].to_numpy() if "beta_covariance" in ds else None
+
     def compressed(self) -> Compressed:
         """Sufficient statistics of the stored data, before the slab has come."""
         ds = self.dataset
@@ -224,6 +255,9 @@ class Fit:
         if self._whitened is None:
             self._whitened = whiten(self.compressed(), _stored_slab(self.dataset))
         return self._whitened
+
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def open_fit(path: str | Path) -> Fit:
@@ -249,10 +283,21 @@ def open_fit(path: str | Path) -> Fit:
 
 
 def assemble(
-    data: Data, compressed: Compressed, whitened: Whitened, params: Params, search: Search, notes: Sequence[str] = ()
+    data: Data,
+    compressed: Compressed,
+    whitened: Whitened,
+    params: Params,
+    search: Search,
+    notes: Sequence[str] = (),
+    covariance: Array | None = None,
+    learned: Mapping[str, int] = NOTHING,
 ) -> Fit:
-    """Everything a `Fit` holds, computed at ``params``; ``notes`` join its status."""
-    result = posterior(*whitened, params)
+    """Everything a `Fit` holds, computed at ``params``; ``notes`` join its status.
+
+    ``covariance`` (snp, snp) is beta's given Y where it is latent; ``learned`` counts the parameters beside tau1, eta
+    and sigma2 that were maximised over, by name.
+    """
+    result = posterior(*whitened, params, covariance)
     by_effect = (TISSUE, SNP)
     variables: dict[str, Any] = {
         "tau1": params.tau1,
@@ -261,6 +306,7 @@ def assemble(
         "sigma2": params.sigma2,
         "alpha": params.alpha,
         "loglik": search.loglik,
+        "log_evidence": search.loglik - 0.5 * sum(learned.values()) * np.log(np.sum(compressed.n > 0)),
         "posterior_probability": (TISSUE, result.probability),
         "log_bayes_factor": (TISSUE, result.log_bayes_factor),
         "effects": (by_effect, result.mean),
@@ -275,6 +321,10 @@ def assemble(
         "X": ((SAMPLE, SNP), data.X),
         "Y": ((SAMPLE, TISSUE), data.Y),
     }
+    if params.kappa is not None:
+        variables["kappa"] = params.kappa
+    if covariance is not None:
+        variables["beta_covariance"] = ((SNP, SNP_OTHER), covariance)
     coords: dict[str, Any] = {SAMPLE: data.samples, SNP: data.snps, TISSUE: data.tissues}
     if data.C.shape[1]:
         coords[COVARIATE] = data.covariates
@@ -283,8 +333,19 @@ def assemble(
     slab = params.slab
     if np.ndim(slab) == 2:
         variables["slab_matrix"] = ((SNP, SNP_OTHER), np.asarray(slab))
-    attrs = {"slab": "matrix" if np.ndim(slab) == 2 else slab, "status": "; ".join([search.status, *notes])}
+    attrs = {
+        "slab": "matrix" if np.ndim(slab) == 2 else slab,
+        "status": "; ".join([search.status, *notes]),
+        "evidence": _evidence(learned, latent=covariance is not None),
+    }
     return Fit(xr.Dataset(variables, coords, attrs), whitened)
+
+
+def _evidence(learned: Mapping[str, int], *, latent: bool) -> str:
+    """What ``log_evidence`` is, in words."""
+    what = "variational bound on log p(Y)" if latent else "log-likelihood"
+    cost = [f"{name} ({count})" if count > 1 else name for name, count in learned.items() if count]
+    return f"{what}, less half log m for each of {', '.join(cost)}" if cost else what
 
 
 def _stored_slab(dataset: xr.Dataset) -> Any:

@@ -1,7 +1,8 @@
 """The slab's shape learned from the data: the likelihood profiled in the power alpha of Sigma0 = (X'X/s)^-alpha.
 
-Every alpha is fitted from its own starts and from the active sets found at all other alphas, so that the profile does
-not jump between local maxima. Its 95 % interval is where 2 (max - profile) stays below the chi-squared quantile: an
+Every alpha is fitted from its own starts and from the sets of active tissues found at its neighbours, until none has
+another to offer, so that the profile does not jump between local maxima. Where the slab's mean is latent the bound on
+the likelihood stands for it. The 95 % interval is where 2 (max - profile) stays below the chi-squared quantile: an
 interval that leaves out alpha = 1 speaks against the paper's prior covariance eta (X'X)^-1.
 """
 
@@ -18,48 +19,66 @@ from ebmodel import em
 from ebmodel.data import tidy
 from ebmodel.errors import expect
 from ebmodel.labels import ALPHA
+from ebmodel.mean import FREE, HIERARCHICAL, ZERO, mean_kind
 from ebmodel.model import Array
 from ebmodel.search import check_bounded, maximise
 from ebmodel.starts import active_sets
-from ebmodel.statistics import Compressed, compress, whiten
+from ebmodel.statistics import Compressed, Statistics, compress, whiten
 
 __all__ = ["POWER", "alpha_profile", "best_power"]
 
 POWER = "power"
 LOW, HIGH = -3.0, 2.0
+COARSE = np.linspace(LOW, HIGH, 6)
 GRID = np.linspace(LOW, HIGH, 11)
 PAPER = 1.0
-FEW = 14
-"""Starts of its own for each alpha; the others' solutions come on top."""
+FEW = {FREE: 14, ZERO: 6, HIERARCHICAL: 6}
+"""Starts of its own for each alpha, by what the slab's mean is; the neighbours' solutions come on top."""
 PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
 SAME = 1e-6
 """Log-likelihoods nearer than this are the same."""
-NEAR = 0.5
+NEAR = 1.0
 """Off the grid, alpha starts from solutions at most this far away."""
 
 
 class _Profile:
-    """max over tau1, beta, eta, sigma2 of log p(Y), as a function of alpha; remembers every solution."""
+    """max over the other parameters of log p(Y), or of its bound, as a function of alpha; remembers every solution."""
 
-    def __init__(self, compressed: Compressed, n_starts: int, seed: int, tol: float, max_iter: int) -> None:
-        self.compressed, self.n_starts, self.seed = compressed, n_starts, seed
+    def __init__(self, compressed: Compressed, kind: int, n_starts: int, seed: int, tol: float, max_iter: int) -> None:
+        self.compressed, self.kind, self.n_starts, self.seed = compressed, kind, n_starts, seed
         self.tol, self.max_iter = tol, max_iter
         self.solutions: dict[float, tuple[float, Array]] = {}
+        """alpha -> the profile and the responsibilities (tissue,) there."""
+        self.tried: dict[float, set[bytes]] = {}
+        """alpha -> the active sets of others from which EM was run there."""
 
-    def __call__(self, alpha: float, near: float = np.inf) -> float:
-        """The profile at alpha, also started from the solutions at alphas at most ``near`` away."""
-        stats, _ = whiten(self.compressed, float(alpha))
-        others = [T for other, (_, T) in self.solutions.items() if abs(other - alpha) <= near]
-        own = active_sets(stats, min(FEW, self.n_starts), self.seed) if alpha not in self.solutions else None
-        starts = np.vstack([*([own] if own is not None else []), *(T[None] for T in others)])
-        state, search = maximise(stats, starts, self.tol, self.max_iter)
-        if alpha not in self.solutions or search.loglik > self.solutions[alpha][0]:
-            self.solutions[alpha] = search.loglik, em.expectation(stats, state)[0]
+    def __call__(self, alpha: float) -> float:
+        """The profile at alpha: from its own starts the first time, and from what solutions near by have to offer."""
+        return self._improve(float(alpha), FEW[self.kind])
+
+    def follow(self, alpha: float) -> float:
+        """The profile at alpha between two that are known: from the solutions near by alone."""
+        return self.solutions[alpha][0] if alpha in self.solutions else self._improve(float(alpha), 0)
+
+    def _improve(self, alpha: float, own: int) -> float:
+        """EM from the first ``own`` starts, and from the solutions near by with active sets not yet tried at alpha."""
+        near = sorted((abs(other - alpha), other) for other in self.solutions)
+        starts = [self.solutions[other][1] for distance, other in near if distance <= NEAR]
+        fresh = {np.round(T).tobytes(): T for T in reversed(starts)}  # of those with the same active set the nearest
+        fresh = {active: T for active, T in fresh.items() if active not in self.tried.get(alpha, ())}
+        first = alpha not in self.solutions
+        if fresh or first:
+            stats, _ = whiten(self.compressed, alpha)
+            sets = active_sets(stats, min(own, self.n_starts), self.seed) if first else np.empty((0, len(stats.n)))
+            state, search = maximise(stats, np.vstack([sets, *fresh.values()]), self.tol, self.max_iter, self.kind)
+            if first or search.loglik > self.solutions[alpha][0]:
+                self.solutions[alpha] = search.loglik, em.expectation(stats, state)[0]
+            self.tried.setdefault(alpha, set()).update([*fresh, np.round(self.solutions[alpha][1]).tobytes()])
         return self.solutions[alpha][0]
 
     def grid(self, alphas: Array) -> Array:
-        """The profile on a grid, every alpha started from the solutions at all others, until none improves."""
+        """The profile on a grid, every alpha started from its neighbours' solutions too, until none improves."""
         values = np.array([self(alpha) for alpha in alphas])
         while True:
             last, values = values, np.array([self(alpha) for alpha in alphas])
@@ -68,31 +87,33 @@ class _Profile:
 
     def maximum(self) -> float:
         """The alpha of the largest likelihood in [-3, 2]."""
-        values = self.grid(GRID)
+        values = self.grid(COARSE)
         ties = np.flatnonzero(values >= values.max() - SAME)  # all alike where eta = 0: alpha has no say
-        best = int(ties[np.abs(GRID[ties] - PAPER).argmin()])
-        if len(ties) == len(GRID):
+        best = int(ties[np.abs(COARSE[ties] - PAPER).argmin()])
+        if len(ties) == len(COARSE):
             return PAPER
-        low, high = GRID[max(best - 1, 0)], GRID[min(best + 1, len(GRID) - 1)]
+        low, high = COARSE[max(best - 1, 0)], COARSE[min(best + 1, len(COARSE) - 1)]
         found = minimize_scalar(
-            lambda alpha: -self(alpha, NEAR), bounds=(low, high), method="bounded", options={"xatol": PRECISION}
+            lambda alpha: -self.follow(alpha), bounds=(low, high), method="bounded", options={"xatol": PRECISION}
         )
-        candidates = [float(found.x), float(GRID[best])]
+        candidates = [float(found.x), float(COARSE[best])]
         return max(candidates, key=lambda alpha: self.solutions[alpha][0])
 
     def crossing(self, inside: float, level: float, towards: float) -> float:
         """Where the profile falls to ``level`` between ``inside`` and the end of the range, nan if it does not."""
         while inside != towards:
             outside = float(np.clip(inside + np.copysign(0.25, towards - inside), LOW, HIGH))
-            if self(outside, NEAR) <= level:
-                return float(brentq(lambda alpha: self(alpha, NEAR) - level, inside, outside, xtol=PRECISION))
+            if self.follow(outside) <= level:
+                return float(brentq(lambda alpha: self.follow(alpha) - level, inside, outside, xtol=PRECISION))
             inside = outside
         return float("nan")
 
 
-def best_power(compressed: Compressed, n_starts: int, seed: int, tol: float, max_iter: int) -> tuple[float, Array, str]:
+def best_power(
+    compressed: Compressed, kind: int, n_starts: int, seed: int, tol: float, max_iter: int
+) -> tuple[float, Array, str]:
     """The alpha of largest likelihood, the active sets found on the way (start, tissue), and a note if at an end."""
-    profile = _Profile(compressed, n_starts, seed, tol, max_iter)
+    profile = _Profile(compressed, kind, n_starts, seed, tol, max_iter)
     alpha = profile.maximum()
     note = (
         f"boundary alpha = {alpha:.0f}: an end of its range" if min(alpha - LOW, HIGH - alpha) < 2 * PRECISION else ""
@@ -103,6 +124,7 @@ def best_power(compressed: Compressed, n_starts: int, seed: int, tol: float, max
 def alpha_profile(
     X: Any,
     Y: Any,
+    mean: str = "free",
     covariates: Any = None,
     intercept: bool = False,
     alphas: Any = None,
@@ -116,7 +138,7 @@ def alpha_profile(
 
     Parameters
     ----------
-    X, Y, covariates, intercept, n_starts, seed, tol, max_iter
+    X, Y, mean, covariates, intercept, n_starts, seed, tol, max_iter
         As in `ebmodel.fit`.
     alphas : (alpha,), optional
         Where to give the profile; -3, -2.5, ..., 2 if not given. The maximum is always added.
@@ -126,7 +148,7 @@ def alpha_profile(
     Returns
     -------
     Dataset
-        ``loglik`` (alpha), the profile; ``estimate``, its maximum in [-3, 2]; ``lower`` and ``upper``, where it has
+        ``loglik`` (alpha), the profile, of the variational bound for ``mean="hierarchical"``; ``estimate``, its maximum in [-3, 2]; ``lower`` and ``upper``, where it has
         fallen by half the chi-squared quantile, nan where the interval runs beyond [-3, 2].
 
     Raises
@@ -137,8 +159,9 @@ def alpha_profile(
     expect(0.0 < level < 1.0, "0 < level < 1", level, "level", "give a confidence such as 0.95")
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
-    check_bounded(data, compressed, whiten(compressed, "independent")[0])
-    profile = _Profile(compressed, n_starts, seed, tol, max_iter)
+    kind = mean_kind(mean)
+    check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
+    profile = _Profile(compressed, kind, n_starts, seed, tol, max_iter)
     best = profile.maximum()
     top = profile(best)
     cut = top - float(gammaincinv(0.5, level))  # half the chi-squared quantile, one degree of freedom

@@ -132,7 +132,7 @@ def unconstrained(model: pm.Model, point: dict[str, Array]) -> Array:
 
 def _begin(stats: Statistics, T: Array, signal: float | None) -> Mode:
     """Maximum likelihood given T, off the boundaries."""
-    _, gamma, eta, sigma2 = from_responsibilities(stats, T)
+    _, gamma, eta, sigma2, _ = from_responsibilities(stats, T)
     sigma2 = max(sigma2, SMALL * float(stats.yy.sum() / stats.n.sum()))
     eta = max(eta, 0.1 * sigma2 / float(stats.d.mean()))
     kappa = float(gamma @ gamma) / len(gamma) + eta / len(T) if signal is None else signal * sigma2

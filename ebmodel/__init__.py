@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ebmodel.model import Params as Params
     from ebmodel.results import Fit as Fit
     from ebmodel.results import open_fit as open_fit
+    from ebmodel.selection import select as select
     from ebmodel.shape import alpha_profile as alpha_profile
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _WHERE = {
     "pymc_model": "bayes.models",
     "sample": "bayes.sampling",
     "save_posterior": "bayes.store",
+    "select": "selection",
     "simulate": "simulate",
     "standardise": "data",
 }

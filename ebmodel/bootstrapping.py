@@ -85,7 +85,7 @@ def bootstrap(
     Raises
     ------
     InputError
-        If an argument is out of range, or not one data set could be fitted.
+        If an argument is out of range, the fit's mean is not free, or not one data set could be fitted.
 
     Examples
     --------
@@ -99,6 +99,8 @@ def bootstrap(
     least = min(replicates, draws, n_starts) >= 1
     got = f"{replicates}, {draws} and {n_starts}"
     expect(least, "at least 1", got, "replicates, draws and n_starts", "leave the defaults")
+    do = "use ebmodel.sample(X, Y, mean='hierarchical')"
+    expect(fit.params.kappa is None, "a fit with mean='free'", "one whose mean has a prior", "bootstrap", do)
     slab = fit.params.slab if slab is None else slab
     learned = isinstance(slab, str) and slab == POWER
     if not learned:

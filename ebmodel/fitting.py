@@ -15,12 +15,12 @@ from ebmodel.model import Array, Params, Slab
 from ebmodel.results import Fit, assemble
 from ebmodel.search import Search, check_bounded, maximise
 from ebmodel.shape import POWER, best_power
-from ebmodel.starts import active_sets
+from ebmodel.starts import ENOUGH, active_sets
 from ebmodel.statistics import Compressed, Whitened, Whitening, compress, whiten
 
 __all__ = ["fit", "loglik", "oracle"]
 
-N_STARTS, TOL, MAX_ITER = 64, 1e-9, 5000
+TOL, MAX_ITER = 1e-9, 5000
 
 
 def fit(
@@ -30,7 +30,7 @@ def fit(
     mean: str = "free",
     covariates: Any = None,
     intercept: bool = False,
-    n_starts: int = N_STARTS,
+    n_starts: int | None = None,
     seed: int = 0,
     tol: float = TOL,
     max_iter: int = MAX_ITER,
@@ -56,7 +56,8 @@ def fit(
     intercept
         Whether a column of ones is projected out too. The paper's model has none: its Y is centred.
     n_starts
-        EM runs from this many starts (`ebmodel.starts`); the best is kept. The default covers up to 50 tissues fully.
+        EM runs from this many starts (`ebmodel.starts`); the best is kept. If not given 64, which covers up to 50
+        tissues fully, or 20 where the mean is not free: there are few local maxima then.
     seed
         For the random starts, needed only where ``n_starts`` exceeds the deterministic ones.
     tol
@@ -89,6 +90,7 @@ def fit(
     (('tissue',), ('tissue', 'snp'))
     """
     kind = _check_choices(slab, mean, n_starts)
+    n_starts = n_starts or ENOUGH[kind]
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
     notes = []
@@ -165,11 +167,11 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
     return assemble(data, compressed, whitened, params, search, (), _covariance(whitened[1], state))
 
 
-def _check_choices(slab: Slab, mean: str, n_starts: int) -> int:
+def _check_choices(slab: Slab, mean: str, n_starts: int | None) -> int:
     known = not isinstance(slab, str) or slab in ("g", "independent", POWER)
     shapes = "'g', 'independent', 'power', a number or a (snp, snp) matrix"
     expect(known, shapes, repr(slab), "slab", "choose one")
-    expect(n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
+    expect(n_starts is None or n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
     return mean_kind(mean)
 
 
@@ -186,7 +188,7 @@ def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, em.State, Sea
         return compressed, whitened, state, Search(value, np.array([value]), np.array([]), True, "at known parameters")
     around = em.expectation(stats, state)[0][None]  # where beta was found before, if it was
     state = state._replace(belief=certain(stats, float(kappa)))
-    starts = np.vstack([around, active_sets(stats, N_STARTS, 0)])
+    starts = np.vstack([around, active_sets(stats, ENOUGH[HIERARCHICAL], 0)])
     state, search = maximise(stats, starts, TOL, MAX_ITER, HIERARCHICAL, state)
     return compressed, whitened, state, search
 

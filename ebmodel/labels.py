@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "ALPHA",
+    "CANDIDATE",
     "CHAIN",
     "COVARIATE",
     "DIRECTION",
@@ -30,6 +31,7 @@ ITERATION: Final = "iteration"
 START: Final = "start"
 CHAIN: Final = "chain"
 DRAW: Final = "draw"
+CANDIDATE: Final = "candidate"
 DIRECTION: Final = "direction"
 OBSERVATION: Final = "observation"
 QUANTITY: Final = "quantity"

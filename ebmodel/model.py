@@ -50,7 +50,7 @@ eta        eta          ()              eta >= 0               (3): scale of the
 sigma2     sigma2       ()              sigma2 > 0             (1): error variance, one for all tissues
 Sigma0     slab         (snp, snp)      positive definite      (3): shape of the slab's covariance
 alpha      alpha        ()              real                   power that gives Sigma0, where one does
-kappa      kappa        ()              kappa >= 0, or None    (H): scale of the mean's prior; None: beta a parameter
+kappa      kappa        ()              kappa >= 0             (H): scale of the mean's prior; None: beta a parameter
 =========  ===========  ==============  =====================  ====================================================
 """
 

@@ -7,9 +7,8 @@ the order in which sums are rounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, cast
 
 from joblib import Parallel, delayed
 from rich.console import Console
@@ -66,15 +65,23 @@ def spread[Result](
             bar.advance(row, 1 if size is None else size(result))
 
 
+def one_thread[F: Callable[..., Any]](function: F) -> F:
+    """Decorate a function whose linear algebra keeps to one thread: small matrices gain nothing from more.
+
+    Threads that wait for each other on a busy machine lose a factor of a hundred.
+    """
+
+    @wraps(function)
+    def limited(*arguments: Any, **settings: Any) -> Any:
+        with _controller().limit(limits=1):
+            return function(*arguments, **settings)
+
+    return cast("F", limited)
+
+
+@one_thread
 def _single[Result](function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
-    with one_thread():
-        return function(*task)
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Linear algebra in one thread, as long as the context lasts."""
-    limited: AbstractContextManager[Any] = _controller().limit(limits=1)
-    return limited
+    return function(*task)
 
 
 @lru_cache

@@ -31,6 +31,7 @@ class Search:
     status: str
 
 
+@one_thread
 def maximise(
     stats: Statistics,
     starts: Array,
@@ -43,18 +44,17 @@ def maximise(
 
     ``kind`` is what the slab's mean is (`ebmodel.mean`). With ``known`` parameters q(gamma) alone is sought.
     """
-    with one_thread():  # the matrices are small
-        climbs = _climb(stats, starts, tol, max_iter, kind, known)
-        values = np.array([climb.trace[-1] for climb in climbs])
-        best = climbs[int(values.argmax())]
-        state, trace, converged = best.state, best.trace, best.converged
-        if known is not None:
-            return state, Search(float(trace[-1]), trace, values, converged, "at known parameters")
-        for equal in (_least_norm, em.nothing):
-            other = equal(stats, state)
-            value = float(em.expectation(stats, other)[1])
-            if other is not state and value >= trace[-1] - tol:
-                state, trace = other, np.append(trace, value)
+    climbs = _climb(stats, starts, tol, max_iter, kind, known)
+    values = np.array([climb.trace[-1] for climb in climbs])
+    best = climbs[int(values.argmax())]
+    state, trace, converged = best.state, best.trace, best.converged
+    if known is not None:
+        return state, Search(float(trace[-1]), trace, values, converged, "at known parameters")
+    for equal in (_least_norm, em.nothing):
+        other = equal(stats, state)
+        value = float(em.expectation(stats, other)[1])
+        if other is not state and value >= trace[-1] - tol:
+            state, trace = other, np.append(trace, value)
     status = _status(stats, state, converged, max_iter)
     return state, Search(float(trace[-1]), trace, values, converged, status)
 

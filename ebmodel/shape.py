@@ -23,7 +23,7 @@ from ebmodel.mean import FREE, HIERARCHICAL, ZERO, mean_kind
 from ebmodel.model import Array
 from ebmodel.search import check_bounded, maximise
 from ebmodel.starts import active_sets
-from ebmodel.statistics import Compressed, Statistics, compress, whiten
+from ebmodel.statistics import Compressed, compress, whiten
 
 __all__ = ["POWER", "alpha_profile", "best_power"]
 
@@ -32,7 +32,7 @@ LOW, HIGH = -3.0, 2.0
 COARSE = np.linspace(LOW, HIGH, 6)
 GRID = np.linspace(LOW, HIGH, 11)
 PAPER = 1.0
-FEW = {FREE: 14, ZERO: 6, HIERARCHICAL: 6}
+FEW = {FREE: 14, ZERO: 8, HIERARCHICAL: 8}
 """Starts of its own for each alpha, by what the slab's mean is; the neighbours' solutions come on top."""
 PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
@@ -148,8 +148,9 @@ def alpha_profile(
     Returns
     -------
     Dataset
-        ``loglik`` (alpha), the profile, of the variational bound for ``mean="hierarchical"``; ``estimate``, its maximum in [-3, 2]; ``lower`` and ``upper``, where it has
-        fallen by half the chi-squared quantile, nan where the interval runs beyond [-3, 2].
+        ``loglik`` (alpha), the profile, of the variational bound for ``mean="hierarchical"``; ``estimate``, its
+        maximum in [-3, 2]; ``lower`` and ``upper``, where it has fallen by half the chi-squared quantile, nan where the
+        interval runs beyond [-3, 2].
 
     Raises
     ------

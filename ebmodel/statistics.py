@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ebmodel.data import NEGLIGIBLE, Data, project_out
 from ebmodel.errors import InputError, expect, listed
 from ebmodel.model import Array, Slab, slab_power
+from ebmodel.parallel import one_thread
 
 __all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "power_spread", "slab_factor", "whiten"]
 
@@ -88,6 +89,7 @@ class Compressed(NamedTuple):
     rss: Array
 
 
+@one_thread
 def compress(data: Data) -> Compressed:
     """Reduce validated data once: one singular value decomposition of X, and one for each pattern of missingness.
 
@@ -143,6 +145,7 @@ CLEARLY = 1e-4
 type Whitened = tuple[Statistics, Whitening]
 
 
+@one_thread
 def whiten(compressed: Compressed, slab: Slab) -> Whitened:
     """Bring in the slab's shape: statistics in the coordinates where its covariance is eta I.
 

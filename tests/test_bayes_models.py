@@ -266,7 +266,7 @@ def maximum(compiled, problem, rng):
     for _ in range(STARTS):
         T = np.zeros(m)
         T[rng.choice(m, rng.integers(1, m + 1), replace=False)] = 1.0
-        tau1, gamma, eta, sigma2 = em.from_responsibilities(statistics, T)
+        tau1, gamma, eta, sigma2, _ = em.from_responsibilities(statistics, T)
         eta = max(eta, 0.1 * sigma2 / statistics.d.mean())
         at = {"tau1_interval__": logit(np.clip(tau1, 0.1, 0.9)), "sigma2_log__": np.log(sigma2)}
         at |= {"eta_log__": np.log(eta), "gamma": gamma}

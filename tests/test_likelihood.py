@@ -18,18 +18,18 @@ def test_log_null_is_the_dense_normal_density(case):
 
 
 def test_log_slab_is_the_dense_normal_density(case):
-    _, gamma, eta, sigma2 = case.state
+    _, gamma, eta, sigma2 = case.state[:4]
     np.testing.assert_allclose(log_slab(case.stats, gamma, eta, sigma2), dense.log_slab(*case.dense), rtol=EXACT)
 
 
 def test_log_slab_without_spread(case, pin):
-    _, gamma, _, sigma2 = case.state
+    _, gamma, _, sigma2 = case.state[:4]
     point = ebmodel.Params(tau1=0.5, beta=case.params.beta, eta=0.0, sigma2=sigma2, slab=case.params.slab)
     pin(log_slab(case.stats, gamma, 0.0, sigma2), dense.log_slab(case.X, case.Y, point, case.C))
 
 
 def test_log_bayes_factor(case, pin):
-    _, gamma, eta, sigma2 = case.state
+    _, gamma, eta, sigma2 = case.state[:4]
     # a difference of log-densities: its error is relative to them
     size = np.abs(dense.log_slab(*case.dense)).max()
     pin(log_bayes_factor(case.stats, gamma, eta, sigma2), dense.log_bayes_factor(*case.dense), scale=size)

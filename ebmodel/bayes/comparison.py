@@ -19,8 +19,8 @@ from ebmodel.statistics import whiten
 
 __all__ = ["HYPERPARAMETERS", "compare"]
 
-HYPERPARAMETERS = ("tau1", "eta", "sigma2", "alpha")
-"""Those that the EM estimates too; alpha where it is a parameter."""
+HYPERPARAMETERS = ("tau1", "eta", "sigma2", "alpha", "kappa")
+"""Those that the EM estimates too; alpha and kappa where they are parameters of both."""
 
 CONDITIONED = 200
 """Draws of the hyperparameters at which the conditional posterior is computed; more hardly change a variance."""
@@ -45,7 +45,7 @@ def compare(fit: Fit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
     Returns
     -------
     Dataset (quantity)
-        Quantities ``tau1``, ``eta``, ``sigma2``, ``alpha``, ``beta[snp]``, ``P(I=1)[tissue]`` and
+        Quantities ``tau1``, ``eta``, ``sigma2``, ``alpha``, ``kappa``, ``beta[snp]``, ``P(I=1)[tissue]`` and
         ``effect[tissue, snp]``, in the units of `ebmodel.Params`; coordinates ``kind`` (hyperparameter, mean effect,
         probability or effect), ``tissue`` and ``snp`` ('' where there is none).
 
@@ -54,8 +54,8 @@ def compare(fit: Fit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
         hyperparameters (for the latent form, of I(t)). ``difference``: (em - mean) / sd, NaN where the sd is 0.
 
         For effects, NaN elsewhere: ``em_sd``, ``em_lower``, ``em_upper``, of the posterior at the fit's parameters;
-        ``left_out``, the share of the posterior variance that comes from not knowing the hyperparameters, which the
-        EM's sd leaves out.
+        ``left_out``, the share of the posterior variance that comes from not knowing the hyperparameters and beta,
+        which the EM's sd leaves out; of a fit with ``mean="hierarchical"`` beta's part is in it.
 
         Attributes ``level``; ``verdict``, on the draws; ``findings``, one paragraph on what differs, where and why.
 
@@ -112,7 +112,8 @@ def compare(fit: Fit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
 
 def _quantities(fit: Fit, draws: xr.Dataset) -> tuple[xr.DataArray, Array, list[str]]:
     """Draws (chain, draw, quantity) of all that is compared, the EM's values, and the kinds; effects last."""
-    theta, names = fit.params, [name for name in HYPERPARAMETERS if name in draws]
+    theta = fit.params
+    names = [name for name in HYPERPARAMETERS if name in draws and getattr(theta, name) is not None]
     tissues, snps = (fit.dataset[dim].to_numpy() for dim in (TISSUE, SNP))
     active = "probability" if "probability" in draws else "active"  # without the noise of drawing I(t), where we can
     rows = [("hyperparameter", name, "", "") for name in names]

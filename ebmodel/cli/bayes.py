@@ -147,7 +147,7 @@ def compare(
         )  # fmt: skip
         data = o.gather(request, say)
         with say.status(o.FITTING):
-            fit = run_fit(data, slab, starts, seed)
+            fit = run_fit(data, slab, mean, starts, seed)
         with say.status(SAMPLING):
             tree = run_sample(data, slab, _settings(mean, priors, form, draws, tune, chains, seed))
         notes = data.notes + doubts(fit, len(data.Y))

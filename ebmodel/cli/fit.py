@@ -35,6 +35,7 @@ def fit(
     intercept: o.Intercept = True,
     standardise: o.Standardise = False,
     slab: o.SlabShape = "g",
+    mean: o.Mean = "free",
     starts: o.Starts = None,
     seed: o.Seed = 0,
     quiet: o.Quiet = False,
@@ -57,10 +58,10 @@ def fit(
     say = Console(quiet=quiet or as_json)
     data = o.gather(asked, say)
     with say.status(o.FITTING):
-        result = run_fit(data, slab, starts, seed)
+        result = run_fit(data, slab, mean, starts, seed)
         notes = list(data.notes)
         if slab == "power":
-            notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, seed=seed, **data.model)))
+            notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, mean, seed=seed, **data.model)))
     notes += doubts(result, len(data.Y))
     o.write_fit(result, out)
     if not as_json:
@@ -71,12 +72,12 @@ def fit(
     _show(summary, say)
 
 
-def run_fit(data: o.Inputs, slab: str, starts: int | None, seed: int) -> Fit:
+def run_fit(data: o.Inputs, slab: str, mean: str, starts: int | None, seed: int) -> Fit:
     """The EM fit to tables that `ebmodel.cli.options.gather` read."""
     import ebmodel
 
     settings: dict[str, Any] = {} if starts is None else {"n_starts": starts}
-    return ebmodel.fit(data.X, data.Y, slab=o.slab_shape(slab), seed=seed, **data.model, **settings)
+    return ebmodel.fit(data.X, data.Y, slab=o.slab_shape(slab), mean=mean, seed=seed, **data.model, **settings)
 
 
 def _interval(profile: xr.Dataset) -> str:
@@ -154,9 +155,12 @@ def _summary(fit: Fit, out: Path, unused: int, notes: list[str], scale: str) -> 
             "eta": number(theta.eta),
             "sigma2": number(theta.sigma2),
             "alpha": number(theta.alpha),
+            "kappa": None if theta.kappa is None else number(theta.kappa),
             "beta": [number(value) for value in np.asarray(theta.beta)],
         },
         "loglik": number(fit.loglik),
+        "log_evidence": number(fit.log_evidence),
+        "evidence": fit.dataset.attrs["evidence"],
         "converged": fit.converged,
         "status": fit.status,
         "notes": notes,
@@ -179,7 +183,8 @@ def _show(summary: dict[str, Any], say: Console) -> None:
     say.print("min lfsr: the smallest local false sign rate among the tissue's effects.", highlight=False)
     theta = summary["params"]
     values = ", ".join(
-        f"{name} {theta[name]:.4g}" for name in ("tau1", "eta", "sigma2", "alpha") if theta[name] is not None
+        f"{name} {theta[name]:.4g}" for name in ("tau1", "eta", "sigma2", "alpha", "kappa") if theta[name] is not None
     )
-    say.print(f"{values}; log-likelihood {summary['loglik']:.3f}; {summary['status']}", markup=False, highlight=False)
+    kind = "log-likelihood" if theta["kappa"] is None else "bound on the log-likelihood"
+    say.print(f"{values}; {kind} {summary['loglik']:.3f}; {summary['status']}", markup=False, highlight=False)
     o.say_where(say, [Path(summary["out"])])

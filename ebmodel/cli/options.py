@@ -81,12 +81,14 @@ Starts = Annotated[
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but notes and errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of tables.")]
-
-# of the full Bayesian model
 Mean = Annotated[
     str,
-    typer.Option(metavar="KIND", help="Prior on the slab's mean: free, or hierarchical (its scale is learned too)."),
+    typer.Option(
+        metavar="KIND", help="The slab's mean: free (the paper), hierarchical (its scale is learned) or, to fit, zero."
+    ),
 ]
+
+# of the full Bayesian model
 PriorsPreset = Annotated[str, typer.Option(metavar="NAME", help="Preset of priors: weak, which is weakly informative.")]
 Form = Annotated[
     str,

@@ -139,7 +139,7 @@ def alpha_profile(profile: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.plot(profile[ALPHA], drop, color="#0072B2", marker="o", markersize=4, label="profile")
     ax.axvline(estimate, color="#0072B2", linestyle=":", label=f"maximum, α = {estimate:.2f}")
     ax.axvline(1.0, color="#D55E00", linestyle="--", label="the paper, α = 1")
-    ax.set(xlabel="α, power in Σ₀ = (XᵀX/s)^(−α)", ylabel="log-likelihood below its maximum", xlim=(low, high))
+    ax.set(xlabel="α, power in Σ₀ = (XᵀX/s)^(−α)", ylabel=f"{profile.attrs['of']} below its maximum", xlim=(low, high))
     _above(ax, columns=2)
     return ax
 

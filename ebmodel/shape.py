@@ -176,5 +176,9 @@ def alpha_profile(
             "upper": interval[1],
         },
         coords={ALPHA: grid},
-        attrs={"level": level, "range": [LOW, HIGH]},
+        attrs={
+            "level": level,
+            "range": [LOW, HIGH],
+            "of": "bound on the log-likelihood" if kind == HIERARCHICAL else "log-likelihood",
+        },
     )

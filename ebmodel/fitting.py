@@ -12,6 +12,7 @@ from ebmodel.data import Data, tidy
 from ebmodel.errors import expect
 from ebmodel.mean import FREE, HIERARCHICAL, certain, mean_kind
 from ebmodel.model import Array, Params, Slab
+from ebmodel.relevance import SPARSE, learn_relevance
 from ebmodel.results import Fit, assemble
 from ebmodel.search import Search, check_bounded, maximise
 from ebmodel.shape import POWER, best_power
@@ -46,8 +47,9 @@ def fit(
         `ebmodel.standardise`.
     slab
         Shape Sigma0 of the slab's covariance eta Sigma0: ``"g"`` (the paper, (X'X)^-1), ``"independent"`` (I), a number
-        alpha ((X'X/s)^-alpha, s the mean eigenvalue of X'X), ``"power"`` (alpha by maximum likelihood) or a (snp, snp)
-        positive definite matrix.
+        alpha ((X'X/s)^-alpha, s the mean eigenvalue of X'X), ``"power"`` (alpha by maximum likelihood), ``"sparse"``
+        (diag(omega), a scale for every SNP by maximum likelihood: `ebmodel.relevance`) or a (snp, snp) positive
+        definite matrix.
     mean
         The slab's mean beta: ``"free"``, by maximum likelihood, as in the paper; ``"hierarchical"``, beta ~ N(0, kappa
         Sigma0) with kappa estimated, by variational EM; or ``"zero"``.
@@ -57,7 +59,7 @@ def fit(
         Whether a column of ones is projected out too. The paper's model has none: its Y is centred.
     n_starts
         EM runs from this many starts (`ebmodel.starts`); the best is kept. If not given 64, which covers up to 50
-        tissues fully, or 20 where the mean is not free: there are few local maxima then.
+        tissues fully, or 14 where the mean is not free: there are few local maxima then.
     seed
         For the random starts, needed only where ``n_starts`` exceeds the deterministic ones.
     tol
@@ -99,6 +101,11 @@ def fit(
         check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
         slab, starts, note = best_power(compressed, kind, n_starts, seed, tol, max_iter)
         notes = [note] if note else []
+    kept = 1
+    if isinstance(slab, str) and slab == SPARSE:
+        check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
+        omega, T, kept = learn_relevance(compressed, kind, n_starts, seed, tol, max_iter)
+        slab, starts = np.diag(omega), T[None]
     stats, whitening = whitened = whiten(compressed, slab)
     check_bounded(data, compressed, stats, kind)
     starts = np.vstack([active_sets(stats, n_starts, seed), starts])
@@ -111,7 +118,8 @@ def fit(
         slab=slab,
         kappa=None if kind == FREE else state.belief.kappa,
     )
-    learned = {"beta": len(state.gamma) * (kind == FREE), "kappa": int(kind == HIERARCHICAL), "alpha": int(power)}
+    learned = {"beta": len(state.gamma) * (kind == FREE), "kappa": int(kind == HIERARCHICAL), "alpha": int(power),
+               "SNPs' scales": kept - 1}  # fmt: skip
     return assemble(data, compressed, whitened, params, search, notes, _covariance(whitening, state), learned)
 
 
@@ -168,8 +176,8 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
 
 
 def _check_choices(slab: Slab, mean: str, n_starts: int | None) -> int:
-    known = not isinstance(slab, str) or slab in ("g", "independent", POWER)
-    shapes = "'g', 'independent', 'power', a number or a (snp, snp) matrix"
+    known = not isinstance(slab, str) or slab in ("g", "independent", POWER, SPARSE)
+    shapes = "'g', 'independent', 'power', 'sparse', a number or a (snp, snp) matrix"
     expect(known, shapes, repr(slab), "slab", "choose one")
     expect(n_starts is None or n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
     return mean_kind(mean)

@@ -20,6 +20,7 @@ from scipy.special import expit, ndtr, ndtri
 
 from ebmodel.likelihood import KNOWN, log_bayes_factor, rotate
 from ebmodel.model import Array, Params
+from ebmodel.parallel import one_thread
 from ebmodel.statistics import Compressed, Statistics, Whitening, power_spread
 
 __all__ = ["Posterior", "draw", "draw_power", "posterior", "root"]
@@ -77,6 +78,7 @@ class Posterior(NamedTuple):
         return self.quantile(tail), self.quantile(1.0 - tail)
 
 
+@one_thread
 def posterior(stats: Statistics, whitening: Whitening, params: Params, covariance: Array | None = None) -> Posterior:
     """Posterior of every tissue at ``params``; ``covariance`` (snp, snp) is that of beta given Y, where it is latent.
 

@@ -15,12 +15,13 @@ from ebmodel.fitting import fit
 from ebmodel.labels import CANDIDATE
 from ebmodel.mean import MEANS
 from ebmodel.model import Slab
+from ebmodel.relevance import SPARSE
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
 
 __all__ = ["Selection", "select"]
 
-SLABS = ("g", "independent", POWER)
+SLABS = ("g", "independent", POWER, SPARSE)
 NUMBERS = ("log_evidence", "loglik", "cost", "tau1", "eta", "sigma2", "alpha", "kappa")
 
 

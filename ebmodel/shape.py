@@ -29,13 +29,19 @@ __all__ = ["POWER", "alpha_profile", "best_power"]
 
 POWER = "power"
 LOW, HIGH = -3.0, 2.0
-COARSE = np.linspace(LOW, HIGH, 6)
+COARSE = np.array([-1.0, 0.0, 1.0])
+"""Where the search for the maximum begins; it goes on beyond an end that is the best so far."""
 GRID = np.linspace(LOW, HIGH, 11)
 PAPER = 1.0
-FEW = {FREE: 14, ZERO: 8, HIERARCHICAL: 8}
-"""Starts of its own for each alpha, by what the slab's mean is; the neighbours' solutions come on top."""
+MOST = 14
+FEW = {FREE: MOST, ZERO: 5, HIERARCHICAL: 5}
+"""Starts of its own for each alpha, by what the slab's mean is: sets of few tissues and of many (`ebmodel.starts`); the
+neighbours' solutions come on top."""
+ROUGH = 1e-5
+"""Gain at which EM stops while alpha is sought: a thousandth of what would move alpha by a hundredth of its error."""
 PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
+ASIDE, DIGITS = 10.0, 12
 SAME = 1e-6
 """Log-likelihoods nearer than this are the same."""
 NEAR = 1.0
@@ -59,7 +65,8 @@ class _Profile:
 
     def follow(self, alpha: float) -> float:
         """The profile at alpha between two that are known: from the solutions near by alone."""
-        return self.solutions[alpha][0] if alpha in self.solutions else self._improve(float(alpha), 0)
+        alpha = float(np.round(alpha, DIGITS))
+        return self.solutions[alpha][0] if alpha in self.solutions else self._improve(alpha, 0)
 
     def _improve(self, alpha: float, own: int) -> float:
         """EM from the first ``own`` starts, and from the solutions near by with active sets not yet tried at alpha."""
@@ -70,7 +77,8 @@ class _Profile:
         first = alpha not in self.solutions
         if fresh or first:
             stats, _ = whiten(self.compressed, alpha)
-            sets = active_sets(stats, min(own, self.n_starts), self.seed) if first else np.empty((0, len(stats.n)))
+            own = min(own, self.n_starts) if first else 0
+            sets = active_sets(stats, MOST, self.seed)[:: -(-MOST // own)] if own else np.empty((0, len(stats.n)))
             state, search = maximise(stats, np.vstack([sets, *fresh.values()]), self.tol, self.max_iter, self.kind)
             if first or search.loglik > self.solutions[alpha][0]:
                 self.solutions[alpha] = search.loglik, em.expectation(stats, state)[0]
@@ -87,17 +95,31 @@ class _Profile:
 
     def maximum(self) -> float:
         """The alpha of the largest likelihood in [-3, 2]."""
-        values = self.grid(COARSE)
+        alphas = COARSE
+        values = self.grid(alphas)
+        while (end := int(values.argmax())) in (0, len(alphas) - 1) and LOW < alphas[end] < HIGH:
+            alphas = np.append(alphas, alphas[0] - 1.0) if end == 0 else np.append(alphas, alphas[-1] + 1.0)
+            alphas.sort()
+            values = self.grid(alphas)
         ties = np.flatnonzero(values >= values.max() - SAME)  # all alike where eta = 0: alpha has no say
-        best = int(ties[np.abs(COARSE[ties] - PAPER).argmin()])
-        if len(ties) == len(COARSE):
+        best = float(alphas[ties[np.abs(alphas[ties] - PAPER).argmin()]])
+        if len(ties) == len(alphas):
             return PAPER
-        low, high = COARSE[max(best - 1, 0)], COARSE[min(best + 1, len(COARSE) - 1)]
-        found = minimize_scalar(
-            lambda alpha: -self.follow(alpha), bounds=(low, high), method="bounded", options={"xatol": PRECISION}
-        )
-        candidates = [float(found.x), float(COARSE[best])]
+        found = self._refine(best)
+        candidates = [found, best]
         return max(candidates, key=lambda alpha: self.solutions[alpha][0])
+
+    def _refine(self, best: float) -> float:
+        """The maximum next to the best of a grid with steps of 1; Brent's parabolas, from what is known already."""
+        low, high = max(best - 1.0, LOW), min(best + 1.0, HIGH)
+        if max(self.follow(low), self.follow(high)) < self.follow(best):
+            bracket = (low + ASIDE, best + ASIDE, high + ASIDE)  # away from 0, as the tolerance is relative
+            options = {"xtol": PRECISION / ASIDE}
+            found = minimize_scalar(lambda x: -self.follow(x - ASIDE), bracket, method="brent", options=options)
+            return float(np.round(found.x - ASIDE, DIGITS))
+        options = {"xatol": PRECISION}
+        found = minimize_scalar(lambda x: -self.follow(x), bounds=(low, high), method="bounded", options=options)
+        return float(np.round(found.x, DIGITS))
 
     def crossing(self, inside: float, level: float, towards: float) -> float:
         """Where the profile falls to ``level`` between ``inside`` and the end of the range, nan if it does not."""
@@ -113,7 +135,7 @@ def best_power(
     compressed: Compressed, kind: int, n_starts: int, seed: int, tol: float, max_iter: int
 ) -> tuple[float, Array, str]:
     """The alpha of largest likelihood, the active sets found on the way (start, tissue), and a note if at an end."""
-    profile = _Profile(compressed, kind, n_starts, seed, tol, max_iter)
+    profile = _Profile(compressed, kind, n_starts, seed, max(tol, ROUGH), max_iter)
     alpha = profile.maximum()
     note = (
         f"boundary alpha = {alpha:.0f}: an end of its range" if min(alpha - LOW, HIGH - alpha) < 2 * PRECISION else ""

@@ -26,7 +26,7 @@ from ebmodel.statistics import Statistics
 
 __all__ = ["ENOUGH", "active_sets"]
 
-ENOUGH = {FREE: 64, ZERO: 20, HIERARCHICAL: 20}
+ENOUGH = {FREE: 64, ZERO: 14, HIERARCHICAL: 14}
 """Starts by what the slab's mean is; 64 cover all sets of the first two sorts for up to 50 tissues."""
 SIZES = 14
 SHARES = (1 / 6, 1 / 12, 1 / 3)

@@ -57,17 +57,20 @@ def expectation(stats: Statistics, state: State) -> tuple[Array, float]:
 
 
 @kernel
-def maximisation(stats: Statistics, T: Array, state: State, learn: bool = True) -> State:
+def maximisation(stats: Statistics, T: Array, state: State, learn: bool = True, fresh: bool = True) -> State:
     """M-step from responsibilities T (tissue,); ``state`` supplies the weights of the least squares and its start.
 
-    Where gamma is latent its q(gamma) is found first. If not to ``learn``, that is all.
+    Where gamma is latent its q(gamma) is found first. If not to ``learn``, that is all. If not ``fresh``, kappa and the
+    covariance of q(gamma) stay as they are: a step that raises the bound less, at a fraction of the cost.
     """
     kind, kappa = state.belief.kind, state.belief.kappa
     active = np.sum(T)
     if active == 0.0 and learn:  # nothing on the slab: gamma and eta have no say in the likelihood
         return nothing(stats, state)
     gamma, about = state.gamma, state.belief
-    if kind == HIERARCHICAL:
+    if kind == HIERARCHICAL and not fresh and kappa > 0.0:
+        gamma = slab_mean(stats, T, state.gamma, state.eta, state.sigma2, 1.0 / kappa)
+    elif kind == HIERARCHICAL:
         gamma, about = belief(stats, T, state.eta, state.sigma2, kappa, learn)
     elif kind == FREE and learn:
         gamma = slab_mean(stats, T, state.gamma, state.eta, state.sigma2)  # for complete data sum T betahat / sum T
@@ -104,7 +107,7 @@ def run(stats: Statistics, state: State, tol: float, max_iter: int, learn: bool 
     while steps < max_iter:
         first = maximisation(stats, T, state, learn)
         T, loglik_first = expectation(stats, first)
-        second = maximisation(stats, T, first, learn)
+        second = maximisation(stats, T, first, learn, not learn or len(stats.d) == 1)
         leap = _extrapolate(stats, state, first, second) if learn else second
         T, loglik_leap = expectation(stats, leap)
         if not loglik_leap >= loglik_first:

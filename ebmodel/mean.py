@@ -100,12 +100,13 @@ def divergence(gamma: Array, belief: Belief) -> float:
 
 
 @kernel
-def slab_mean(stats: Statistics, T: Array, start: Array, eta: float, sigma2: float) -> Array:
+def slab_mean(stats: Statistics, T: Array, start: Array, eta: float, sigma2: float, shrink: float = 0.0) -> Array:
     """Weighted least squares for gamma, shape (rank,), by conjugate gradients from ``start``.
 
     Every step raises Q, so stopping early keeps EM monotone. Q does not depend on gamma in directions that no active
     tissue observes; `ebmodel.search` puts it to 0 there. The preconditioner is the matrix's diagonal, which is all of
-    it for complete data: one step is then exact and gives the published sum T betahat / sum T.
+    it for complete data: one step is then exact and gives the published sum T betahat / sum T. With ``shrink`` I added
+    to the matrix, ``shrink`` = 1/kappa, it is the mean of q(gamma) instead.
     """
     total, pooled = _pool(stats, T)
     a, (patterns, rank) = rotate(stats, start), stats.d.shape
@@ -123,7 +124,8 @@ def slab_mean(stats: Statistics, T: Array, start: Array, eta: float, sigma2: flo
     for i in range(rank):
         for j in range(rank):
             diagonal[i] += squares[i, j]
-    gamma, residual = start.copy(), rotate_back(stats, pull)
+        diagonal[i] += shrink
+    gamma, residual = start.copy(), rotate_back(stats, pull) - shrink * start
     step, direction = np.zeros(rank), np.zeros(rank)
     power = initial = 0.0
     for iteration in range(rank + 1):
@@ -137,7 +139,7 @@ def slab_mean(stats: Statistics, T: Array, start: Array, eta: float, sigma2: flo
             break
         for i in range(rank):
             direction[i] = step[i] + (power / last * direction[i] if iteration > 0 else 0.0)
-        image = rotate_back(stats, weight * rotate(stats, direction))
+        image = rotate_back(stats, weight * rotate(stats, direction)) + shrink * direction
         curvature = np.sum(direction * image)
         if curvature <= 0.0:
             break

@@ -112,14 +112,14 @@ class _Profile:
     def _refine(self, best: float) -> float:
         """The maximum next to the best of a grid with steps of 1; Brent's parabolas, from what is known already."""
         low, high = max(best - 1.0, LOW), min(best + 1.0, HIGH)
-        if max(self.follow(low), self.follow(high)) < self.follow(best):
-            bracket = (low + ASIDE, best + ASIDE, high + ASIDE)  # away from 0, as the tolerance is relative
-            options = {"xtol": PRECISION / ASIDE}
-            found = minimize_scalar(lambda x: -self.follow(x - ASIDE), bracket, method="brent", options=options)
-            return float(np.round(found.x - ASIDE, DIGITS))
-        options = {"xatol": PRECISION}
-        found = minimize_scalar(lambda x: -self.follow(x), bounds=(low, high), method="bounded", options=options)
-        return float(np.round(found.x, DIGITS))
+        inner = max(self.follow(low), self.follow(high)) < self.follow(best)
+        settings: Any = (
+            {"bracket": (low + ASIDE, best + ASIDE, high + ASIDE), "tol": PRECISION / ASIDE}  # relative: away from 0
+            if inner
+            else {"bounds": (low + ASIDE, high + ASIDE), "method": "bounded", "options": {"xatol": PRECISION}}
+        )
+        found = minimize_scalar(lambda x: -self.follow(x - ASIDE), **settings)
+        return float(np.round(found.x - ASIDE, DIGITS))
 
     def crossing(self, inside: float, level: float, towards: float) -> float:
         """Where the profile falls to ``level`` between ``inside`` and the end of the range, nan if it does not."""

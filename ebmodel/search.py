@@ -179,7 +179,8 @@ def _status(stats: Statistics, state: em.State, converged: bool, max_iter: int) 
     if state.belief.kind == HIERARCHICAL and state.belief.kappa == 0.0 and state.tau1 > 0.0:
         notes.append("boundary kappa = 0: the slab is centred at zero")
     if state.eta == 0.0 and state.tau1 > 0.0:
-        notes.append("boundary eta = 0: active tissues share one effect, and the slab's shape has no say")
+        shape = "" if state.belief.kind == HIERARCHICAL else ", and the slab's shape has no say"  # it is beta's too
+        notes.append(f"boundary eta = 0: active tissues share one effect{shape}")
     if state.sigma2 < NEGLIGIBLE * stats.yy.sum() / stats.n.sum():
         notes.append("boundary sigma2 = 0: the SNPs explain every response")
     return "; ".join(notes)

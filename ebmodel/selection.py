@@ -1,20 +1,27 @@
-"""Which slab and which mean: every candidate fitted to the same data, ranked by evidence."""
+"""Which slab and which mean: every candidate fitted to the same data, ranked by evidence.
+
+The evidence takes errors for independent between tissues. Where tissues share samples, and something that acts on all
+of them is left in the errors, it mistakes this for effects that tissues share, and prefers a mean where there is none.
+So the correlation of least-squares residuals comes with the table, and a caution where it is more than chance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from scipy.special import softmax
 
+from ebmodel.data import NEGLIGIBLE, Data, tidy
 from ebmodel.errors import InputError, expect
 from ebmodel.fitting import fit
 from ebmodel.labels import CANDIDATE
 from ebmodel.mean import MEANS
 from ebmodel.model import Slab
+from ebmodel.parallel import one_thread
 from ebmodel.relevance import SPARSE
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
@@ -59,7 +66,8 @@ def select(
         ``slab`` and ``mean``; ``log_evidence`` (`Fit.log_evidence`) and ``kind``, what it is; ``weight``, its share
         e^log_evidence of all; ``loglik``, the maximised likelihood or bound; ``cost``, the difference; ``tau1``,
         ``eta``, ``sigma2``, ``alpha`` and ``kappa``, nan where there is none; ``status``, of a candidate that cannot be
-        fitted the reason.
+        fitted the reason. Attributes ``residual_correlation``, the root mean square correlation of two tissues'
+        residuals beyond what chance gives (nan where n_t <= p leaves none), and ``caution``, '' or what follows.
 
     Raises
     ------
@@ -95,7 +103,49 @@ def select(
     table = xr.Dataset({name: (CANDIDATE, [rows[i][name] for i in order]) for name in rows[0]})
     share = softmax(np.nan_to_num(table["log_evidence"].to_numpy(), nan=-np.inf))
     table["weight"] = CANDIDATE, share
+    table.attrs = _residuals(tidy(X, Y, covariates, intercept=intercept))
     return Selection(table, fits[order[0]])
+
+
+@one_thread
+def _residuals(data: Data) -> dict[str, Any]:
+    """How far least-squares residuals of tissues that share samples are correlated, beyond chance.
+
+    Over the samples that tissues s and t share, residuals e = M y of independent errors have about
+    E r^2 = tr(M_s M_t) / (tr M_s tr M_t), M restricted to those samples: 1/dof where all are shared.
+    """
+    seen, E, Q = data.observed, np.zeros(data.Y.shape), []
+    for t, rows in enumerate(seen.T):
+        U, sv, _ = np.linalg.svd(np.hstack([data.C, data.X]) * rows[:, None], full_matrices=False)
+        Q.append(U[:, sv > NEGLIGIBLE * sv.max(initial=0.0)])  # H = Q Q' on the tissue's rows, 0 elsewhere
+        y = np.where(rows, data.Y[:, t], 0.0)
+        E[:, t] = y - Q[t] @ (Q[t].T @ y)
+    leverage = np.transpose([np.sum(basis**2, axis=1) for basis in Q])  # diagonals of H
+    free = (seen - leverage).T @ seen  # tr M_s over the samples that t has too
+    products, squares = E.T @ E, (E**2).T @ seen
+    chance, beyond = [], []
+    for s, t in combinations(range(len(Q)), 2):
+        a, b = free[s, t], free[t, s]
+        if min(a, b) < FEWEST or min(squares[s, t], squares[t, s]) == 0.0:
+            continue
+        trace = a + b - np.sum(seen[:, s] & seen[:, t]) + np.sum((Q[s].T @ Q[t]) ** 2)
+        chance.append(trace / (a * b))
+        beyond.append(products[s, t] ** 2 / (squares[s, t] * squares[t, s]) - chance[-1])
+    if not chance:
+        return {"residual_correlation": np.nan, "caution": ""}
+    z = np.sum(beyond) / np.sqrt(2.0 * np.sum(np.square(chance)))  # r^2 is about chi-squared on one times its mean
+    size = float(np.sqrt(max(np.mean(beyond), 0.0)))
+    caution = (
+        f"residuals of different tissues are correlated (root mean square {size:.2f}), which the model takes for "
+        "shared effects: the evidence then favours a mean too much; consider mean='zero'"
+    )
+    return {"residual_correlation": size, "caution": caution if size > MATERIAL and z > BEYOND else ""}
+
+
+FEWEST = 10
+"""Degrees of freedom that the residuals of two tissues must share to be compared."""
+MATERIAL, BEYOND = 0.1, 4.0
+"""A smaller correlation does little harm; the other is in standard errors, as if pairs of tissues were independent."""
 
 
 def _word(slab: Any) -> str:

@@ -30,6 +30,9 @@ MODULES = {
     "starts": "starts",
     "sizes": "starts",
     "slabs": "slabs",
+    "peers": "peers",
+    "variational": "variational",
+    "variational_bayes": "variational",
     "bayes": "bayes",
     "lindley": "lindley",
     "sbc": "sbc",
@@ -52,6 +55,11 @@ AUDIT = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; 2 for input that cannot be used."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["predict"]:  # its options are its own
+        from simulations import prediction
+
+        return prediction.main(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         return options.do(options)
@@ -106,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--jobs", type=int, default=-1, help="worker processes; all cores if not given")
         command.add_argument("--scheduler", help="run on this Dask cluster instead, tcp://host:port")
         command.add_argument("--out", type=Path, help="folder of the results; simulations/results if not given")
+    commands.add_parser("predict", add_help=False, help="cross-validated R² on your own data; see `predict --help`")
     shown = commands.add_parser("list", help="the studies, their size, and how much of them is stored")
     shown.set_defaults(do=_list, out=None)
     return parser
@@ -121,7 +130,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from simulations import report
+    from simulations import prediction, report
+    from simulations.study import RESULTS
 
     every = {name: find(name, options.out) for name in options.study or AUDIT}
     if not options.stored:
@@ -136,6 +146,8 @@ def _report(options: argparse.Namespace) -> int:
         study.draw()
     if not options.study:
         shown |= report.write(every)
+        if (folder := (options.out or RESULTS) / "prediction").exists():
+            shown["prediction"] = prediction.show(folder)
     for name, text in shown.items():
         print(f"\n{name}\n\n{text}")
     if options.out is None:

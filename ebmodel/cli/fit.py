@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ebmodel.cli import options as o
+from ebmodel.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,6 +37,7 @@ def fit(
     standardise: o.Standardise = False,
     slab: o.SlabShape = "g",
     mean: o.Mean = "free",
+    select: o.Select = False,
     starts: o.Starts = None,
     seed: o.Seed = 0,
     quiet: o.Quiet = False,
@@ -46,6 +48,8 @@ def fit(
     Samples are joined by name. Prints a table by tissue and writes everything (parameters, posterior probabilities,
     Bayes factors, effects with sd and lfsr, the data) to one file, which ebmodel.open_fit reads back.
 
+    The default is the paper's model; for the best estimate, use --select.
+
     [bold]Example[/bold]: ebmodel fit --genotypes snps.csv.gz --expression gene.csv --top 20 --out gene.nc
     """
     import ebmodel
@@ -55,11 +59,21 @@ def fit(
         tissues=tissues, snps=snps, top=top, max_r2=max_r2, intercept=intercept, standardise=standardise,
     )  # fmt: skip
     o.check_file(out)
+    if select and (slab, mean) != ("g", "free"):
+        raise InputError("--select alone", f"--slab {slab} and --mean {mean} beside it", "--select", "leave one out")
     say = Console(quiet=quiet or as_json)
     data = o.gather(asked, say)
+    candidates: list[dict[str, Any]] = []
+    caution = ""
     with say.status(o.FITTING):
-        result = run_fit(data, slab, mean, starts, seed)
+        if select:
+            result, candidates, caution = run_select(data, starts, seed)
+            slab, mean = candidates[0]["slab"], candidates[0]["mean"]
+        else:
+            result = run_fit(data, slab, mean, starts, seed)
         notes = list(data.notes)
+        if caution:
+            notes.append(caution)
         if slab == "power":
             notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, mean, seed=seed, **data.model)))
     notes += doubts(result, len(data.Y))
@@ -67,6 +81,8 @@ def fit(
     if not as_json:
         o.say_notes(notes)
     summary = _summary(result, out, data.unused, notes, data.scale)
+    if select:
+        summary["candidates"] = candidates
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     _show(summary, say)
@@ -78,6 +94,19 @@ def run_fit(data: o.Inputs, slab: str, mean: str, starts: int | None, seed: int)
 
     settings: dict[str, Any] = {} if starts is None else {"n_starts": starts}
     return ebmodel.fit(data.X, data.Y, slab=o.slab_shape(slab), mean=mean, seed=seed, **data.model, **settings)
+
+
+def run_select(data: o.Inputs, starts: int | None, seed: int) -> tuple[Fit, list[dict[str, Any]], str]:
+    """The fit of the largest evidence, the candidates as plain numbers, best first, and what to beware of."""
+    import numpy as np
+
+    import ebmodel
+
+    table, chosen = ebmodel.select(data.X, data.Y, seed=seed, n_starts=starts, **data.model)
+    names = ("slab", "mean", "log_evidence", "weight", "loglik", "alpha", "kappa", "status")
+    rows = [{name: table[name].to_numpy()[i].item() for name in names} for i in range(table.sizes["candidate"])]
+    plain = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in rows]
+    return chosen, plain, table.attrs["caution"]
 
 
 def _interval(profile: xr.Dataset) -> str:
@@ -168,7 +197,22 @@ def _summary(fit: Fit, out: Path, unused: int, notes: list[str], scale: str) -> 
     }
 
 
+def _show_candidates(candidates: list[dict[str, Any]], say: Console) -> None:
+    table = Table(title="Slabs and means by evidence", title_justify="left")
+    table.add_column("slab", no_wrap=True)
+    table.add_column("mean", no_wrap=True)
+    keys = {"log_evidence": ".2f", "weight": ".3f", "loglik": ".2f", "alpha": ".2f", "kappa": ".3g"}
+    for heading in ("log evidence", "weight", "log-lik. or bound", "alpha", "kappa"):
+        table.add_column(heading, justify="right")
+    for row in candidates:
+        cells = ["-" if row[key] is None else format(row[key], spec) for key, spec in keys.items()]
+        table.add_row(row["slab"], row["mean"], *cells)
+    say.print(table)
+
+
 def _show(summary: dict[str, Any], say: Console) -> None:
+    if "candidates" in summary:
+        _show_candidates(summary["candidates"], say)
     scale = " (tissues scaled to residual variance 1)" if summary["scale"] == "standardised" else ""
     table = Table(title=f"{len(summary['snps'])} SNPs in {summary['samples']} samples{scale}", title_justify="left")
     table.add_column("tissue", overflow="fold")

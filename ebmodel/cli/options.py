@@ -72,7 +72,7 @@ SlabShape = Annotated[
     str,
     typer.Option(
         metavar="SHAPE",
-        help="Effects' covariance: g (the paper), independent, power (learned, with interval) or a number.",
+        help="Effects' covariance: g (the paper), independent, power (learned, with interval), sparse or a number.",
     ),
 ]
 Starts = Annotated[
@@ -86,6 +86,9 @@ Mean = Annotated[
     typer.Option(
         metavar="KIND", help="The slab's mean: free (the paper), hierarchical (its scale is learned) or, to fit, zero."
     ),
+]
+Select = Annotated[
+    bool, typer.Option("--select", help="Try every slab with every mean, and keep the fit of the largest evidence.")
 ]
 
 # of the full Bayesian model

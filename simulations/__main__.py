@@ -144,6 +144,7 @@ def _report(options: argparse.Namespace) -> int:
     shown = {study.name: study.table(study.read()) for study in every.values() if study.table}
     for study in every.values():
         study.draw()
+        study.write_tables()
     if not options.study:
         shown |= report.write(every)
         if (folder := (options.out or RESULTS) / "prediction").exists():

@@ -224,9 +224,13 @@ def auc_table(results: pd.DataFrame) -> Table:
 
 
 def table(results: pd.DataFrame) -> str:
-    """Counts by group, the finding, AUC, and every cell."""
-    shown = [groups_table(results).markdown(), finding(results), auc_table(results).markdown()]
-    return "\n\n".join([*shown, cells_table(results).markdown()])
+    """Counts by group, and the finding."""
+    return f"{groups_table(results).markdown()}\n\n{finding(results)}"
+
+
+def tables(results: pd.DataFrame) -> list[Table]:
+    """Every cell, and AUC."""
+    return [cells_table(results), auc_table(results)]
 
 
 def figure(results: pd.DataFrame, ours: str = OURS) -> Figure:
@@ -278,4 +282,5 @@ STUDY = Study(
     ),
     table,
     figure,
+    tables=tables,
 )

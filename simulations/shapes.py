@@ -13,7 +13,9 @@ Every candidate is a family of covariances for the same model with beta latent, 
 ``relevance_power``   Sigma0 = D (X'X/s)^-alpha D,  D^2 = diag(omega)
 ``relevance_mean``    Psi = kappa diag(omega), Sigma = eta (X'X/s)^-alpha
 ``relevance_soft``    as ``relevance_power``, log omega_j ~ N(0, s^2), in which the bound integrates log omega out
-``relevance_shrunk``  the same prior, omega its mode, s by Laplace's evidence
+``relevance_shrunk``  as ``relevance``, with the same prior: omega its mode, s by Laplace's evidence, and the general
+                      fit where that has more
+``shrunk_power``      the same of ``relevance_power``
 ``spikes``            another model: beta_j(t) | I(t)=1 = z_jt b_jt,  z_jt ~ Bernoulli(pi),  b_jt ~ N(m_j, eta),
                       m_j ~ N(0, kappa)
 ``chosen``            ``eb_general``, ``relevance_shrunk`` or ``spikes``: the one of the largest evidence
@@ -277,9 +279,16 @@ def diagonal(log_omega: Array) -> Shaped:
     return np.diag(omega), omega[:, None, None] * eye[:, :, None] * eye[:, None, :]
 
 
-def relevant(data: Moments, theta: Array) -> Covariances:  # noqa: ARG001
-    """Sigma0 = diag(omega); own numbers log omega."""
-    return scaled(theta[0], theta[1], diagonal(theta[2:]), diagonal(theta[2:]))
+def relevant(data: Moments, theta: Array, *, s: float = np.inf) -> Covariances:  # noqa: ARG001
+    """Sigma0 = diag(omega); own numbers log omega, which are N(0, s^2)."""
+    shaped = diagonal(theta[2:])
+    return _with_prior(scaled(theta[0], theta[1], shaped, shaped), theta[2:], s)
+
+
+def _with_prior(C: Covariances, log_omega: Array, s: float) -> Covariances:
+    """Minus log N(log omega; 0, s^2), up to a constant, is taken off the bound; log omega are the last numbers."""
+    slope = np.concatenate([np.zeros(len(C.Psi_slope) - len(log_omega)), log_omega / s**2])
+    return C._replace(price=float(0.5 * np.sum((log_omega / s) ** 2)), price_slope=slope)
 
 
 def relevant_power(data: Moments, theta: Array, *, s: float = np.inf) -> Covariances:
@@ -289,9 +298,7 @@ def relevant_power(data: Moments, theta: Array, *, s: float = np.inf) -> Covaria
     Sigma0, eye = D[:, None] * raised * D, np.eye(len(D))
     change = 0.5 * (eye[:, :, None] * Sigma0 + eye[:, None, :] * Sigma0)  # row j and column j of Sigma0, halved
     shaped = Sigma0, np.concatenate([(D[:, None] * slope * D)[None], change])
-    price = 0.5 * np.sum((theta[3:] / s) ** 2)
-    price_slope = np.concatenate([np.zeros(3), theta[3:] / s**2])
-    return scaled(theta[0], theta[1], shaped, shaped)._replace(price=float(price), price_slope=price_slope)
+    return _with_prior(scaled(theta[0], theta[1], shaped, shaped), theta[3:], s)
 
 
 def uncertain(data: Moments, theta: Array) -> Covariances:
@@ -493,24 +500,28 @@ def _general(data: xr.Dataset, stream: np.random.SeedSequence) -> tuple[Fit, Mom
 
 
 SPREADS = (0.5, 1.0, 2.0, 4.0)
-"""Sds s of log omega that are tried, beside 0, which is the general fit."""
+"""Sds s of log omega that are tried."""
+SHRUNK = {"relevance": relevant, "relevance_power": relevant_power}
 
 
-def relevance_shrunk(data: xr.Dataset, stream: np.random.SeedSequence) -> Estimate:
-    """``relevance_power`` with log omega_j ~ N(0, s^2): omega the mode, s by Laplace's evidence.
+def shrunk(data: xr.Dataset, stream: np.random.SeedSequence, *, family: str) -> Estimate:
+    """A family of SNPs' own scales with log omega_j ~ N(0, s^2): omega its mode, and s by Laplace's evidence,
 
         evidence(s) = bound - sum_j (log omega_j)^2/2s^2 - 1/2 log |I + s^2 H|
 
-    with H the expected information on log omega. s, as kappa and alpha, costs half log m.
+    with H the expected information on log omega, less half log m for s, as for kappa and alpha. Where no s has more
+    evidence than the general fit, that is the estimate, and ``facts["s"]`` is 0.
     """
     fit, stats = _general(data, stream)
     best, s_best = fit.log_evidence, 0.0
     effects, probability = fit.effects.to_numpy(), fit.posterior_probability.to_numpy()
+    learned = 1 + FAMILIES[family].learned(1)  # s; of omega only the scale, which eta has already
     for s in SPREADS:
-        family = replace(FAMILIES["relevance_power"], covariances=partial(relevant_power, s=s))
-        found = maximised(stats, family, fit)
-        spread = np.eye(data.sizes[SNP]) + s**2 * information(stats, family, found)
-        evidence = found.bound - 0.5 * np.linalg.slogdet(spread)[1] - 1.5 * np.log(data.sizes[TISSUE])
+        prior = replace(FAMILIES[family], covariances=partial(SHRUNK[family], s=s))
+        found = maximised(stats, prior, fit)
+        spread = np.eye(data.sizes[SNP]) + s**2 * information(stats, prior, found)
+        evidence = found.bound - 0.5 * np.linalg.slogdet(spread)[1]
+        evidence -= 0.5 * learned * np.log(data.sizes[TISSUE])
         if evidence > best:
             best, s_best, effects, probability = float(evidence), s, found.effects, 1 - found.q.T[0]
     return Estimate(effects, probability, facts={"evidence": best, "s": s_best, "gain": best - fit.log_evidence})
@@ -645,13 +656,13 @@ WORDS = {
     "power_plus": "power + I", "two_scales": "two scales", "two_scales_zero": "two scales, one about 0",
     "two_powers": "two powers", "relevance": "relevance", "relevance_power": "relevance, power",
     "relevance_mean": "relevance, mean", "relevance_soft": "relevance, soft", "relevance_shrunk": "relevance, shrunk",
-    "spikes": "spikes", "chosen": "chosen",
+    "shrunk_power": "relevance, power, shrunk", "spikes": "spikes", "chosen": "chosen",
 }  # fmt: skip
 OTHERS = {"eb": "EB (paper)", "ridge": "ridge", "elastic_net": "elastic net", "multitask": "multi-task"}
 CHOICE = (RIVAL, "relevance_shrunk", "spikes")
 """What ``chosen`` chooses from."""
 RELEVANCE = ("Setting 2", "sparse, shared")
-MADE = {part: RELEVANCE for part in WORDS if part.startswith("relevance")} | dict.fromkeys(
+MADE = {part: RELEVANCE for part in WORDS if "relevance" in WORDS[part]} | dict.fromkeys(
     ("spikes", "chosen"), ("Setting 2", "sparse, shared", "sparse, specific", "sparse, clustered")
 )
 """Groups of cells whose truth is what a candidate supposes: they do not count for it."""
@@ -777,7 +788,8 @@ def table(results: pd.DataFrame) -> str:
 
 CANDIDATES: dict[str, Estimator] = {
     **{name: partial(shaped, family=name) for name in FAMILIES if name != "general"},
-    "relevance_shrunk": relevance_shrunk,
+    "relevance_shrunk": partial(shrunk, family="relevance"),
+    "shrunk_power": partial(shrunk, family="relevance_power"),
     "spikes": spikes,
 }
 """Every candidate but ``chosen``, which is found afterwards."""

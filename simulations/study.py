@@ -30,6 +30,7 @@ from ebmodel.errors import InputError, expect
 from ebmodel.files import writing
 from ebmodel.parallel import spread
 from simulations.store import SECONDS, Cell, Record, Store, provenance
+from simulations.tables import Table
 
 if TYPE_CHECKING:  # they import studies themselves
     from simulations.estimators import Estimator
@@ -141,6 +142,8 @@ class Study:
     batch: int = 1
     """Replications that a worker does before it reports: more than one where they are fast."""
     folder: Path = field(default_factory=lambda: RESULTS)
+    tables: Callable[[pd.DataFrame], Sequence[Table]] | None = None
+    """Tables too long for a README: `write_tables` puts them beside the results."""
 
     def __post_init__(self) -> None:
         for part in (self.name, *self.replicate.parts):
@@ -246,6 +249,11 @@ class Study:
         with writing(path) as temporary:
             self.figure(self.read()).savefig(temporary, dpi=130, format="png")
         return path
+
+    def write_tables(self) -> None:
+        """Write the long tables as Markdown, LaTeX and CSV."""
+        for table in self.tables(self.read()) if self.tables else ():
+            table.write(self.folder / "tables")
 
     def lacking(self, replications: int) -> dict[str, NDArray[np.bool_]]:
         """What is still to be run: part -> (cell, replication)."""

@@ -380,9 +380,13 @@ def _percent(logs: pd.Series | float) -> str:
 
 
 def table(results: pd.DataFrame) -> str:
-    """Findings, and all tables."""
-    tables = [distance_table(results, at).markdown() for at in AT] + [score_table(results).markdown()]
-    return "\n\n".join([finding(results), *tables])
+    """Findings, and the table at the fit."""
+    return f"{finding(results)}\n\n{distance_table(results, 'fit').markdown()}"
+
+
+def tables(results: pd.DataFrame) -> list[Table]:
+    """At the true hyperparameters, and what it costs."""
+    return [*(distance_table(results, at) for at in AT), score_table(results)]
 
 
 COLORS = {"weak": "#D55E00", "strong": "#0072B2"}
@@ -434,6 +438,7 @@ STUDY = Study(
     Whole(replicate),
     table,
     figure,
+    tables=tables,
 )
 
 

@@ -159,8 +159,9 @@ def test_tables():
     areas = peers.auc_table(results)
     assert areas.header == ["", *(WORDS[part] for part in (*peers.FITS, "oracle"))]
     assert len(areas.rows) == 9
-    for shown in (peers.finding(results), table.markdown(), areas.markdown()):
+    for shown in (peers.finding(results), peers.groups_table(results).markdown()):
         assert shown in peers.table(results)
+    assert peers.tables(results) == [table, areas]
     for one in (table, areas, peers.groups_table(results)):
         assert one.latex().isascii()
 

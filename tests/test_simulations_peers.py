@@ -142,7 +142,7 @@ def test_tables():
     assert len({len(row) for row in [table.header, *table.rows]}) == 1
     by_label = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
     best = by_label["Setting 1, ρ = 0, signal 0.5"]
-    assert best["EB, power, hierarchical"] == "**0.95**"
+    assert best[WORDS[peers.OURS]] == "**0.95**"
     assert (best["elastic net"], best["oracle"], best["verdict"]) == ("1", "0.5", BEST)
     assert best["difference (peer)"] == "−5 ± 6.5 % (elastic net)"
     lost = by_label["Setting 4, ρ = 0.8, signal 2"]

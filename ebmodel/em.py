@@ -76,7 +76,8 @@ def maximisation(stats: Statistics, T: Array, state: State, learn: bool = True, 
         gamma = slab_mean(stats, T, state.gamma, state.eta, state.sigma2)  # for complete data sum T betahat / sum T
     if not learn:
         return State(state.tau1, gamma, state.eta, state.sigma2, about)
-    tau1 = active / len(T)  # sum T / m
+    seen = stats.n > 0.0
+    tau1 = np.sum(T * seen) / np.sum(seen)  # sum T / m, over tissues with data: elsewhere T is the last tau1
     eta, sigma2 = slab_and_error_variance(stats, T, gamma, state.eta / state.sigma2, about.variance)
     return State(tau1, gamma, eta, sigma2, about)
 

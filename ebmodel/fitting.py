@@ -170,7 +170,7 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
     """
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed, whitened, state, search = _at(data, params)
-    if state.belief.kind == HIERARCHICAL:
+    if params.kappa is not None:
         params = replace(params, beta=whitened[1].unwhiten(state.gamma))
     return assemble(data, compressed, whitened, params, search, (), _covariance(whitened[1], state))
 

@@ -224,7 +224,7 @@ def _uphill(values: Array, z: Array, kappa: float) -> float:
     kappa <- kappa [ sum z^2/(1 + kappa lambda)^2 / sum lambda/(1 + kappa lambda) ]^(1/2) never lowers f.
     """
     if kappa == 0.0:
-        if np.sum(z**2 - values) <= 0.0:  # f'(0) <= 0
+        if np.sum(z**2 - values) <= 1e-12 * np.sum(values):  # f'(0) <= 0, but for rounding
             return 0.0
         kappa = 1.0 / np.max(values)
         while _gain(values, z, kappa) <= 0.0:

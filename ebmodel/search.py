@@ -145,7 +145,7 @@ def check_bounded(data: Data, compressed: Compressed, stats: Statistics, kind: i
         raise InputError("more samples than SNPs in some tissue", got, where, do)
     if stats.rss.sum() <= NEGLIGIBLE**2 * stats.yy.sum():
         gap = compressed.c - np.einsum("tij,j->ti", compressed.R[compressed.pattern], _pooled(compressed))
-        common = kind == FREE and bool(np.sum(gap**2) <= NEGLIGIBLE**2 * stats.yy.sum())
+        common = kind != ZERO and bool(np.sum(gap**2) <= NEGLIGIBLE**2 * stats.yy.sum())
         exact = common or bool((rank < stats.n).any())
         do = "check that expression is not computed from genotypes, or use fewer SNPs"
         expect(not exact, "responses with noise", "an exact fit by the SNPs (sigma2 = 0)", data.where[1], do)

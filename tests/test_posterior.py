@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -84,6 +86,102 @@ def test_tissue_without_data_keeps_its_prior(make_case, pin):
     pin(result.slab_sd[0], np.full(4, np.sqrt(theta.eta)))
     pin(result.log_bayes_factor[0], 0.0, scale=1.0)
 
+
+# A mean that is latent -----------------------------------------------------------------------------------------------
+
+
+def believed(case):
+    """Parameters with a q(beta) that matters: E beta in them, and Cov(beta)."""
+    theta = replace(case.params, kappa=case.state.sigma2 / np.mean(case.stats.d))
+    T = np.random.default_rng(1).random(len(case.Y.T))
+    mu, S = dense.variational_mean(case.X, case.Y, theta, T, case.C)
+    return replace(theta, beta=mu), S
+
+
+def test_probability_where_the_mean_is_latent(case, pin):
+    theta, S = believed(case)
+    got = posterior(case.stats, case.whitening, theta, S)
+    h = dense.variational_probability(case.X, case.Y, theta, theta.beta, S, case.C)
+    pin(got.probability, h, 1e-8)
+    log_odds = np.log(theta.tau1 / theta.tau0) - got.log_bayes_factor  # equation (7)
+    pin(1 / (1 + np.exp(-log_odds)), h, 1e-8)
+
+
+def test_effects_carry_the_doubt_of_a_latent_mean(case, pin):
+    theta, S = believed(case)
+    got, known = (posterior(case.stats, case.whitening, theta, about) for about in (S, None))
+    mean, covariance = dense.variational_moments(case.X, case.Y, theta, theta.beta, S, case.C)
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    pin(got.slab_mean, mean)
+    np.testing.assert_allclose(got.slab_sd**2, variance, rtol=1e-8)
+    h = got.probability[:, None]
+    pin(got.mean, h * mean)
+    pin(got.sd**2, h * (variance + mean**2) - (h * mean) ** 2, 1e-8)
+    pin(known.slab_mean, mean)
+    assert (got.slab_sd >= known.slab_sd * (1 - 1e-9)).all()
+    assert (got.slab_sd > known.slab_sd * (1 + 1e-6)).any()
+
+
+def test_tails_where_the_mean_is_latent(case, pin):
+    theta, S = believed(case)
+    got = posterior(case.stats, case.whitening, theta, S)
+    mean, covariance = dense.variational_moments(case.X, case.Y, theta, theta.beta, S, case.C)
+    sd, h = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)), got.probability[:, None]
+    not_above, not_below = ((1 - h) + h * tail(0, mean, sd) for tail in (norm.cdf, norm.sf))
+    pin(got.lfsr, np.minimum(not_above, not_below), 1e-8, scale=1.0)
+    lower, upper = got.interval(0.9)
+    for end, below, at_or_below in ((lower, 0.05, 0.05), (upper, 0.95, 0.95)):
+        spike_below, spike_at = (1 - h) * (end > 0), (1 - h) * (end >= 0)
+        assert (h * norm.cdf(end, mean, sd) + spike_below <= below + 1e-7).all()
+        assert (h * norm.cdf(end, mean, sd) + spike_at >= at_or_below - 1e-7).all()
+
+
+def test_a_mean_known_to_be_zero_is_no_different_from_one_that_is(case, pin):
+    p = case.X.shape[1]
+    number = replace(case.params, beta=np.zeros(p))
+    want = posterior(case.stats, case.whitening, number)
+    for theta, S in ((replace(number, kappa=0.0), None), (replace(number, kappa=0.0), np.zeros((p, p)))):
+        for got, value in zip(posterior(case.stats, case.whitening, theta, S), want, strict=True):
+            pin(got, value, 1e-12)
+
+
+@pytest.mark.parametrize("shape", ["tissue-unobserved", "collinear-missing"])
+def test_what_no_sample_sees_has_both_priors(make_case, pin, shape):
+    """Independent effects along a direction that X leaves out, or in a tissue without data: N(., (eta + kappa) I)."""
+    case = make_case(shape, "independent")
+    theta, S = believed(case)
+    slab = posterior(case.stats, case.whitening, theta, S)
+    if shape == "tissue-unobserved":
+        pin(slab.slab_sd[0] ** 2, theta.eta + np.diag(S))
+        pin(slab.log_bayes_factor[0], 0.0, scale=1.0)
+    else:
+        unseen = np.linalg.svd(case.X)[2][3:]
+        pin(unseen @ S @ unseen.T, theta.kappa * np.eye(2))
+        pin(unseen @ theta.beta, np.zeros(2), scale=np.abs(theta.beta).max())
+
+
+def test_the_oracle_with_a_prior_of_the_mean_is_its_own_fixed_point(case, pin):
+    """At known tau1, eta, sigma2 and kappa only q is sought; where ``beta`` was before is no more than a hint."""
+    theta, _ = believed(case)
+    known = ebmodel.oracle(case.X, case.Y, theta, covariates=case.C)
+    got, S = known.params, known.beta_covariance.to_numpy()
+    for name in ("tau1", "eta", "sigma2", "kappa"):
+        assert getattr(got, name) == getattr(theta, name)
+    T = dense.variational_probability(case.X, case.Y, theta, np.asarray(got.beta), S, case.C)
+    pin(known.posterior_probability, T, 1e-8)
+    mu, covariance = dense.variational_mean(case.X, case.Y, theta, T, case.C)
+    pin(got.beta, mu, 1e-4)  # the last steps gained less than 1e-9: sqrt(2e-9) standard errors
+    pin(S, covariance, 1e-4)
+    bound = dense.variational_bound(case.X, case.Y, theta, T, np.asarray(got.beta), S, case.C)
+    pin(known.loglik, bound)
+    assert known.loglik == ebmodel.loglik(case.X, case.Y, theta, covariates=case.C)
+    again = ebmodel.oracle(case.X, case.Y, got, covariates=case.C)
+    pin(again.loglik, known.loglik, 1e-10)
+    mean, covariance = dense.variational_moments(case.X, case.Y, theta, np.asarray(got.beta), S, case.C)
+    pin(known.effects, T[:, None] * mean, 1e-7)
+
+
+# Draws ---------------------------------------------------------------------------------------------------------------
 
 SAMPLED = [
     ("missing", "g"),
@@ -193,3 +291,29 @@ def test_the_oracle_is_calibrated():
     assert abs(signs) < 4 * np.sqrt(sign_variance)
     assert abs(pull.mean()) < 4 / np.sqrt(len(pull))
     assert abs((pull**2).mean() - 1) < 4 * np.sqrt(2 / len(pull))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("slab", "unit"), [("g", 1.0), ("independent", 1 / 30)])
+def test_intervals_of_effects_cover_about_their_level(slab, unit):
+    """The fitted parameters' own doubt is not in the intervals, so that three of a hundred may be missing from them.
+
+    Effects of a data set share its parameters, so that the standard error is that of 40 data sets.
+    """
+    X = ebmodel.simulate.setting(1, rho=0.6, p=8, n=60, seed=0)["X"].to_numpy()
+    theta = ebmodel.Params(tau1=0.6, beta=np.zeros(8), eta=1.5 * unit, sigma2=1.0, slab=slab, kappa=3.0 * unit)
+    root = np.linalg.cholesky(theta.kappa * dense.slab_shape(X, theta))
+    every, active = [], []
+    for seed in range(40):
+        beta = root @ np.random.default_rng([seed, 7]).standard_normal(8)
+        params = replace(theta, beta=beta, kappa=None)
+        gene = ebmodel.simulate.model_true(params, X=X, m=60, missing=0.1, seed=seed, posterior=False)
+        ends = ebmodel.fit(gene.X, gene.Y, slab, "hierarchical").effects_interval(0.9)
+        inside = (gene["effects"].to_numpy() >= ends.lower.to_numpy()) & (
+            gene["effects"].to_numpy() <= ends.upper.to_numpy()
+        )
+        every.append(inside.mean())
+        active.append(inside[gene["active"].to_numpy()].mean())
+    for share, allowed in ((np.array(every), 0.0), (np.array(active), 0.03)):
+        assert share.mean() > 0.9 - allowed - 4 * share.std() / np.sqrt(40)
+    assert np.mean(active) < 0.9 + 4 * np.std(active) / np.sqrt(40)

@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import null_space
-from scipy.stats import norm, ortho_group
+from scipy.stats import multivariate_normal, norm, ortho_group
 
 import ebmodel
 from ebmodel import Params, dense
@@ -400,3 +400,205 @@ def test_the_fit_is_no_worse_than_the_truth(seed, missing, slab):
     assert found.loglik >= ebmodel.loglik(X, Y, Params(**theta, slab=slab))
     same(found.loglik, ebmodel.loglik(X, Y, found.params))
     same(found.loglik, dense.loglik(X, Y, found.params))
+
+
+# A mean that is latent or zero ---------------------------------------------------------------------------------------
+
+means = st.sampled_from(["zero", "hierarchical"])
+
+
+def prior(theta, slab, kappa_factor=2.0):
+    """theta with a prior of the mean; its ``beta`` is then a hint of where q is, no more."""
+    return Params(**theta, slab=slab, kappa=kappa_factor * theta["eta"])
+
+
+def same_kappa(got, want, tol, scale=1.0):
+    """kappa and eta on the scale of the data: nothing depends on how far below it they are."""
+    size = max(want.params.kappa, want.params.eta, 1e-3 * want.params.sigma2)
+    np.testing.assert_allclose(got.params.kappa, scale * want.params.kappa, rtol=0, atol=10 * tol * scale * size)
+
+
+@given(seed=seeds, missing=shares, slab=slabs)
+def test_order_does_not_matter_to_the_bound(seed, missing, slab):
+    X, Y, theta, rng = gene(seed, missing)
+    rows, snps, tissues = (rng.permutation(k) for k in (*X.shape, Y.shape[1]))
+    want = ebmodel.oracle(X, Y, prior(theta, slab))
+    got = ebmodel.oracle(X[rows][:, snps], Y[rows][:, tissues], prior({**theta, "beta": theta["beta"][snps]}, slab))
+    same(got.loglik, want.loglik)
+    same_posterior(got, want, FITTED, tissues=tissues, snps=snps)
+    same(got.beta_covariance, want.beta_covariance.to_numpy()[np.ix_(snps, snps)], FITTED)
+
+
+@given(seed=seeds, missing=shares, slab=slabs, mean=means)
+def test_order_does_not_matter_to_the_fit_with_a_prior_of_the_mean(seed, missing, slab, mean):
+    X, Y, _, rng = gene(seed, missing)
+    rows, snps, tissues = (rng.permutation(k) for k in (*X.shape, Y.shape[1]))
+    want = fit(X, Y, slab=slab, mean=mean)
+    got = fit(X[rows][:, snps], Y[rows][:, tissues], slab=slab, mean=mean)
+    same(got.loglik, want.loglik)
+    same_posterior(got, want, FITTED, tissues=tissues, snps=snps)
+    same_variances(got, want, FITTED)
+    same_kappa(got, want, FITTED)
+
+
+@given(seed=seeds, missing=shares, mean=means)
+def test_change_of_basis_with_a_prior_of_the_mean(seed, missing, mean):
+    """For the paper's slab: kappa Sigma0 moves with the SNPs as eta Sigma0 does."""
+    X, Y, _, rng = gene(seed, missing)
+    A = invertible(rng, X.shape[1])
+    want, got = fit(X, Y, mean=mean), fit(X @ A, Y, mean=mean)
+    same(got.loglik, want.loglik)
+    same(got.posterior_probability, want.posterior_probability, FITTED)
+    inverse = np.linalg.inv(A)
+    same(got.effects, want.effects.to_numpy() @ inverse.T, FITTED)
+    same_variances(got, want, FITTED)
+    same_kappa(got, want, FITTED)
+    if mean == "hierarchical":
+        same(got.params.beta, inverse @ want.params.beta.to_numpy(), FITTED)
+        same(got.beta_covariance, inverse @ want.beta_covariance.to_numpy() @ inverse.T, FITTED)
+
+
+@given(seed=seeds, missing=shares, slab=slabs, mean=means, c=factors)
+def test_units_of_expression_with_a_prior_of_the_mean(seed, missing, slab, mean, c):
+    """kappa and eta are variances: they scale by c^2."""
+    X, Y, _, _ = gene(seed, missing)
+    want, got = fit(X, Y, slab=slab, mean=mean), fit(X, c * Y, slab=slab, mean=mean)
+    N = np.sum(~np.isnan(Y))
+    np.testing.assert_allclose(got.loglik, want.loglik - N * np.log(abs(c)), rtol=EXACT, atol=EXACT * abs(want.loglik))
+    same_posterior(got, want, FITTED, scale=c)
+    same_variances(got, want, FITTED, scale=abs(c))
+    same_kappa(got, want, FITTED, scale=c**2)
+    if mean == "hierarchical":
+        same(got.beta_covariance, c**2 * want.beta_covariance, FITTED)
+
+
+@given(seed=seeds, slab=slabs, c=factors)
+def test_units_of_genotypes_with_a_prior_of_the_mean(seed, slab, c):
+    X, Y, theta, _ = gene(seed, 0.3)
+    factor = c ** (-2) if slab != "g" else 1.0
+    moved = {**theta, "beta": theta["beta"] / c, "eta": theta["eta"] * factor}
+    want, got = ebmodel.oracle(X, Y, prior(theta, slab)), ebmodel.oracle(c * X, Y, prior(moved, slab))
+    same(got.loglik, want.loglik)
+    same_posterior(got, want, FITTED, scale=1 / c)
+
+
+@given(seed=seeds, missing=shares, slab=slabs)
+def test_a_tissue_without_data_says_nothing_of_a_latent_mean(seed, missing, slab):
+    X, Y, theta, _ = gene(seed, missing)
+    more = np.column_stack([Y, np.full(len(Y), np.nan)])
+    want, got = (ebmodel.oracle(X, Z, prior(theta, slab)) for Z in (Y, more))
+    same(got.loglik, want.loglik)
+    for name in ("posterior_probability", "effects", "effects_sd", "lfsr"):
+        same(getattr(got, name)[:-1], getattr(want, name), FITTED)
+    same(got.posterior_probability[-1], theta["tau1"])
+    same(got.effects[-1], theta["tau1"] * want.params.beta.to_numpy(), FITTED)
+    same(got.beta_covariance, want.beta_covariance, FITTED)
+
+
+@given(seed=seeds, missing=shares, slab=slabs)
+def test_a_sample_without_data_counts_in_the_shape_alone(seed, missing, slab):
+    """For independent effects it changes nothing; else all there is to it is Sigma0."""
+    X, Y, theta, rng = gene(seed, missing)
+    X_more = np.vstack([X, 3 * rng.standard_normal((1, X.shape[1]))])
+    Y_more = np.vstack([Y, np.full((1, Y.shape[1]), np.nan)])
+    got = ebmodel.oracle(X_more, Y_more, prior(theta, slab))
+    shape = slab if slab == "independent" else dense.slab_shape(X_more, Params(**theta, slab=slab))
+    want = ebmodel.oracle(X, Y, prior(theta, shape))
+    same(got.loglik, want.loglik)
+    same_posterior(got, want, FITTED)
+    for mean in ("zero", "hierarchical"):
+        want, got = fit(X, Y, slab=shape, mean=mean), fit(X_more, Y_more, slab=slab, mean=mean)
+        same(got.loglik, want.loglik)
+        same_posterior(got, want, FITTED)
+        same_kappa(got, want, FITTED)
+
+
+@given(seed=seeds, slab=slabs, mean=means)
+def test_projecting_covariates_out_with_a_prior_of_the_mean(seed, slab, mean):
+    X, Y, C, _, _ = with_covariates(seed)
+    K = null_space(C.T)
+    want, got = fit(K.T @ X, K.T @ Y, slab=slab, mean=mean), fit(X, Y, slab=slab, mean=mean, covariates=C)
+    same(got.loglik, want.loglik)
+    same_posterior(got, want, FITTED)
+    same_variances(got, want, FITTED)
+    same_kappa(got, want, FITTED)
+
+
+@given(seed=seeds, missing=shares, slab=slabs)
+def test_a_prior_without_spread_is_a_mean_of_zero(seed, missing, slab):
+    X, Y, theta, _ = gene(seed, missing)
+    zero = {**theta, "beta": np.zeros(3)}
+    want, got = (ebmodel.oracle(X, Y, Params(**zero, slab=slab, kappa=kappa)) for kappa in (None, 0.0))
+    same(got.loglik, want.loglik)
+    same_posterior(got, want, EXACT)
+    # and the limit of ever narrower ones
+    near = ebmodel.oracle(X, Y, Params(**theta, slab=slab, kappa=1e-12 * theta["eta"]))
+    same(near.loglik, want.loglik, 1e-7)
+    same_posterior(near, want, 1e-4)
+
+
+@given(seed=seeds, missing=shares, slab=slabs)
+def test_a_prior_without_spread_is_at_zero_wherever_beta_is_said_to_be(seed, missing, slab):
+    X, Y, theta, _ = gene(seed, missing)
+    got, want = (
+        ebmodel.oracle(X, Y, Params(**{**theta, "beta": beta}, slab=slab, kappa=0.0))
+        for beta in (theta["beta"], np.zeros(3))
+    )
+    same(got.loglik, want.loglik)
+    same(got.params.beta, np.zeros(3))
+    same_posterior(got, want, EXACT)
+
+
+@given(seed=seeds, missing=shares, slab=slabs)
+def test_means_are_nested(seed, missing, slab):
+    """Zero is below hierarchical, whose bound is below the likelihood at the best mean; each agrees with the oracle."""
+    X, Y, theta, _ = gene(seed, missing)
+    found = {mean: fit(X, Y, slab=slab, mean=mean) for mean in ("zero", "hierarchical", "free")}
+    values = [found[name].loglik for name in ("zero", "hierarchical", "free")]
+    assert values[0] <= values[1] + EXACT * abs(values[0])
+    assert values[1] <= values[2] + EXACT * abs(values[1])
+    for name in ("zero", "hierarchical"):
+        same(found[name].loglik, ebmodel.loglik(X, Y, found[name].params), 1e-8)
+        known = ebmodel.oracle(X, Y, found[name].params)
+        same_posterior(known, found[name], FITTED)
+    # no worse than at the truth
+    at_truth = Params(**theta, slab=slab, kappa=float(np.mean(theta["beta"] ** 2)))
+    assert found["hierarchical"].loglik >= ebmodel.loglik(X, Y, at_truth) - EXACT * abs(values[1])
+
+
+@given(seed=seeds, missing=shares, slab=slabs, mean=means)
+def test_noise_alone_has_a_null_model_among_its_candidates(seed, missing, slab, mean):
+    _, Y, _, rng = gene(seed, missing)
+    X = rng.standard_normal((len(Y), 3))
+    noise = np.where(np.isnan(Y), np.nan, rng.standard_normal(Y.shape))
+    null = ebmodel.loglik(X, noise, Params(tau1=0.0, beta=np.zeros(3), eta=0.0, sigma2=np.nanmean(noise**2)))
+    assert fit(X, noise, slab=slab, mean=mean).loglik >= null - EXACT * abs(null)
+
+
+@given(seed=seeds, missing=shares, slab=slabs)
+def test_no_tissue_active_and_a_latent_mean(seed, missing, slab):
+    X, Y, theta, _ = gene(seed, missing)
+    got = ebmodel.oracle(X, Y, prior({**theta, "tau1": 0.0}, slab))
+    same(got.loglik, norm.logpdf(Y[~np.isnan(Y)], 0, np.sqrt(theta["sigma2"])).sum())
+    for zero in (got.posterior_probability, got.effects, got.effects_sd, got.params.beta):
+        np.testing.assert_array_equal(zero, np.zeros(zero.shape))
+    same(got.beta_covariance, 2.0 * theta["eta"] * dense.slab_shape(X, Params(**theta, slab=slab)))
+
+
+@given(seed=seeds)
+def test_one_snp_and_every_tissue_active_is_a_line_of_scalars(seed):
+    """Complete data, one SNP: betahat(t) ~ N(beta, (eta + sigma2)/x'x), beta ~ N(0, kappa/x'x)."""
+    X, Y, theta, _ = gene(seed, n=9, p=1, m=5)
+    kappa, eta, sigma2 = 1.7 * theta["eta"], theta["eta"], theta["sigma2"]
+    got = ebmodel.oracle(X, Y, Params(**{**theta, "tau1": 1.0}, kappa=kappa))
+    z = X[:, 0] @ Y / np.linalg.norm(X)
+    precision = 5 / (eta + sigma2) + 1 / kappa
+    mu = z.sum() / (eta + sigma2) / precision
+    same(got.params.beta, [mu / np.linalg.norm(X)])
+    same(got.beta_covariance, [[1 / precision / (X[:, 0] @ X[:, 0])]])
+    keep = sigma2 / (eta + sigma2)
+    same(got.effects[:, 0], (keep * mu + (1 - keep) * z) / np.linalg.norm(X))
+    same(got.effects_sd[:, 0] ** 2, np.full(5, (eta * keep + keep**2 / precision) / (X[:, 0] @ X[:, 0])))
+    rest = norm.logpdf(Y, 0, np.sqrt(sigma2)).sum() - norm.logpdf(z, 0, np.sqrt(sigma2)).sum()
+    together = multivariate_normal(np.zeros(5), (eta + sigma2) * np.eye(5) + kappa).logpdf(z)
+    same(got.loglik, rest + together)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import xarray as xr
 
 import ebmodel
-from ebmodel import InputError
+from ebmodel import InputError, dense
 
 SAMPLES = [f"donor{i}" for i in range(40)]
 SNPS = ["rs1", "rs2", "rs3"]
@@ -89,6 +91,38 @@ def test_files_give_back_the_same_fit(tmp_path: Path, name: str, slab: Any, name
     np.testing.assert_array_equal(back.params.slab, fit.params.slab)
     xr.testing.assert_identical(back.to_datatree(draws=3)["posterior"].ds, fit.to_datatree(draws=3)["posterior"].ds)
     assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("name", ["fit.nc", "fit.zarr"])
+@pytest.mark.parametrize("mean", ["zero", "hierarchical"])
+@pytest.mark.parametrize("slab", ["power", np.diag([1.0, 2.0, 3.0])], ids=["power", "matrix"])
+def test_files_keep_what_a_prior_of_the_mean_adds(tmp_path: Path, name: str, mean: str, slab: Any) -> None:
+    X, Y, C = gene()
+    Y["blood"] = np.nan
+    fit = ebmodel.fit(X, Y, slab, mean, covariates=C, intercept=True, n_starts=3)
+    back = write(fit, tmp_path / name)
+    xr.testing.assert_identical(back.dataset, fit.dataset)
+    assert back.params.kappa == fit.params.kappa
+    assert back.log_evidence == fit.log_evidence
+    assert back.dataset.attrs["evidence"] == fit.dataset.attrs["evidence"]
+    if mean == "hierarchical":
+        assert fit.params.kappa is not None
+        assert fit.params.kappa > 0.0
+        xr.testing.assert_identical(back.beta_covariance, fit.beta_covariance)
+    xr.testing.assert_identical(back.effects_interval(0.9), fit.effects_interval(0.9))
+    xr.testing.assert_identical(back.to_datatree(draws=3)["posterior"].ds, fit.to_datatree(draws=3)["posterior"].ds)
+    xr.testing.assert_identical(back.predict(X, C), fit.predict(X, C))
+
+
+@pytest.mark.parametrize("mean", ["free", "zero", "hierarchical"])
+def test_a_pickled_fit_is_the_same(mean: str) -> None:
+    X, Y, C = gene()
+    fit = ebmodel.fit(X, Y, mean=mean, covariates=C, intercept=True, n_starts=3)
+    back = pickle.loads(pickle.dumps(fit))  # noqa: S301
+    xr.testing.assert_identical(back.dataset, fit.dataset)
+    assert back.params.kappa == fit.params.kappa
+    xr.testing.assert_identical(back.effects_interval(), fit.effects_interval())
+    xr.testing.assert_identical(back.to_datatree(draws=3)["posterior"].ds, fit.to_datatree(draws=3)["posterior"].ds)
 
 
 @pytest.mark.parametrize("name", ["fit.nc", "fit.zarr"])
@@ -171,6 +205,134 @@ def test_draws_repeat_with_their_seed(fitted: ebmodel.Fit) -> None:
     first, again, other = (fitted.to_datatree(draws=10, seed=seed)["posterior"].ds for seed in (1, 1, 2))
     xr.testing.assert_identical(first, again)
     assert not first.identical(other)
+
+
+# A mean that is latent -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def doubtful() -> ebmodel.Fit:
+    """As `uncertain`, with a mean of the slab that three tissues say little about."""
+    params = ebmodel.Params(tau1=0.4, beta=[0.0, 0.0, 0.0], eta=1.0, sigma2=6.0, kappa=20.0)
+    X, Y, C = gene()
+    return ebmodel.oracle(X, 0.5 * Y, params, covariates=C, intercept=True)
+
+
+def arrays(fit: ebmodel.Fit) -> tuple[Any, Any, ebmodel.Params, Any]:
+    """The arguments of the dense twin's functions."""
+    ds = fit.dataset
+    return ds["X"].to_numpy(), ds["Y"].to_numpy(), fit.params, ds["covariates"].to_numpy()
+
+
+def test_beta_and_its_covariance_have_names(doubtful: ebmodel.Fit) -> None:
+    S = doubtful.beta_covariance
+    assert S.dims == ("snp", "snp_other")
+    assert S.snp.to_numpy().tolist() == SNPS
+    np.testing.assert_allclose(S, S.T, rtol=1e-12)
+    X, Y, theta, C = arrays(doubtful)
+    T = doubtful.posterior_probability.to_numpy()
+    mu, covariance = dense.variational_mean(X, Y, theta, T, C)
+    np.testing.assert_allclose(S, covariance, rtol=1e-4, atol=1e-4 * np.abs(covariance).max())
+    np.testing.assert_allclose(theta.beta, mu, rtol=1e-4, atol=1e-4 * np.abs(mu).max())
+
+
+def test_a_mean_that_is_a_number_has_no_covariance(fitted: ebmodel.Fit) -> None:
+    X, Y, C = gene()
+    zero = ebmodel.fit(X, Y, mean="zero", covariates=C, intercept=True, n_starts=3)
+    for fit in (fitted, zero):
+        with pytest.raises(InputError, match="expected a fit whose mean is latent, got one with a number, in Fit"):
+            _ = fit.beta_covariance
+    assert fitted.params.kappa is None
+    assert zero.params.kappa == 0.0
+
+
+def test_draws_agree_with_moments_where_the_mean_is_latent(doubtful: ebmodel.Fit) -> None:
+    """The same beta in every tissue of a draw: the effects' sd, and what two active tissues share."""
+    tree, number = doubtful.to_datatree(draws=10_000, chains=4, seed=7), 40_000
+    effects, active = (tree["posterior"][name].to_numpy().reshape(number, 8, -1) for name in ("effects", "active"))
+    active, bound = active[..., 0], 4.5  # standard errors: 8 + 2 x 24 + 9 comparisons exceed it once in 2300 seeds
+    h, sd = doubtful.posterior_probability.to_numpy(), doubtful.effects_sd.to_numpy()
+    assert ((h > 0.02) & (h < 0.98)).all()
+    assert (abs(active.mean(0) - h) <= bound * np.sqrt(h * (1 - h) / number)).all()
+    off = effects - doubtful.effects.to_numpy()
+    assert (abs(off.mean(0)) <= bound * sd / np.sqrt(number)).all()
+    assert (abs((off**2).mean(0) - sd**2) <= bound * (off**2).std(0) / np.sqrt(number)).all()
+    # G_t = I - eta Sigma0 X_t' Omega_t^-1 X_t is what beta(t) keeps of beta: Cov(beta(t), beta(u) | both) = G_t S G_u'
+    X, Y, theta, C = arrays(doubtful)
+    Sigma0, S = dense.slab_shape(X, theta, C), doubtful.beta_covariance.to_numpy()
+    mean, _ = dense.variational_moments(X, Y, theta, np.asarray(theta.beta), S, C)
+    first, second = np.argsort(-h)[:2]
+    G = []
+    for X_t, y in list(dense.tissues(X, Y, C)):
+        Omega = theta.sigma2 * np.eye(len(y)) + theta.eta * X_t @ Sigma0 @ X_t.T
+        G.append(np.eye(3) - theta.eta * Sigma0 @ X_t.T @ np.linalg.solve(Omega, X_t))
+    want = G[first] @ S @ G[second].T
+    both = (active[:, first] == 1) & (active[:, second] == 1)
+    products = np.einsum("di,dj->dij", *(effects[both, t] - mean[t] for t in (first, second)))
+    assert (abs(products.mean(0) - want) <= bound * products.std(0) / np.sqrt(both.sum())).all()
+    assert (abs(want) > 3 * bound * products.std(0) / np.sqrt(both.sum())).any()  # and it is not nothing
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_intervals_hold_their_share_of_draws(doubtful: ebmodel.Fit, level: float) -> None:
+    """At least the level, and no more than it beside the spike at zero."""
+    ends, number = doubtful.effects_interval(level), 20_000
+    effects = doubtful.to_datatree(draws=5000, chains=4, seed=3)["posterior"]["effects"]
+    tolerance = 4.5 * np.sqrt(0.25 / number)  # 4 x 24 comparisons exceed it once in 1500 seeds
+    tail = (1 - level) / 2
+    for below, at_or_below in (
+        ((effects < ends.lower).mean(("chain", "draw")), (effects <= ends.lower).mean(("chain", "draw"))),
+        ((effects > ends.upper).mean(("chain", "draw")), (effects >= ends.upper).mean(("chain", "draw"))),
+    ):
+        assert (below <= tail + tolerance).all()
+        assert (at_or_below >= tail - tolerance).all()
+    inside = ((effects >= ends.lower) & (effects <= ends.upper)).mean(("chain", "draw"))
+    assert (inside >= level - tolerance).all()
+
+
+def test_intervals_are_wider_where_the_mean_is_latent(doubtful: ebmodel.Fit) -> None:
+    X, Y, C = gene()
+    known = ebmodel.oracle(X, 0.5 * Y, replace(doubtful.params, kappa=None), covariates=C, intercept=True)
+    np.testing.assert_allclose(  # the same mean of each effect, were it active
+        doubtful.effects / doubtful.posterior_probability, known.effects / known.posterior_probability, rtol=1e-7
+    )
+    slab = [fit.effects_sd**2 / fit.posterior_probability for fit in (doubtful, known)]
+    rest = [
+        (1 - fit.posterior_probability) * (fit.effects / fit.posterior_probability) ** 2 for fit in (doubtful, known)
+    ]
+    assert ((slab[0] - rest[0]) > 1.02 * (slab[1] - rest[1])).all()
+
+
+@pytest.mark.parametrize(
+    ("slab", "mean", "cost", "words"),
+    [
+        ("g", "free", 3, "log-likelihood, less half log m for each of beta (3)"),
+        ("power", "free", 4, "log-likelihood, less half log m for each of beta (3), alpha"),
+        (0.5, "zero", 0, "log-likelihood"),
+        ("power", "zero", 1, "log-likelihood, less half log m for each of alpha"),
+        ("independent", "hierarchical", 1, "variational bound on log p(Y), less half log m for each of kappa"),
+        ("power", "hierarchical", 2, "variational bound on log p(Y), less half log m for each of kappa, alpha"),
+    ],
+)
+def test_evidence_costs_half_log_m_for_a_parameter(slab: Any, mean: str, cost: int, words: str) -> None:
+    X, Y, _ = gene()
+    Y["blood"] = np.nan  # seven tissues with data
+    fit = ebmodel.fit(X, Y, slab, mean, intercept=True, n_starts=3)
+    assert fit.log_evidence == pytest.approx(fit.loglik - cost * 0.5 * np.log(7), abs=1e-9)
+    assert fit.dataset.attrs["evidence"] == words
+
+
+def test_collinear_snps_cost_no_more_than_they_say() -> None:
+    X, Y, _ = gene()
+    X["rs4"] = X["rs1"] - X["rs2"]
+    fit = ebmodel.fit(X, Y - Y.mean(), n_starts=3)
+    assert fit.log_evidence == pytest.approx(fit.loglik - 3 * 0.5 * np.log(8), abs=1e-9)
+
+
+def test_parameters_that_are_known_cost_nothing(uncertain: ebmodel.Fit, doubtful: ebmodel.Fit) -> None:
+    assert uncertain.log_evidence == uncertain.loglik
+    assert doubtful.log_evidence == doubtful.loglik
+    assert doubtful.dataset.attrs["evidence"] == "variational bound on log p(Y)"
 
 
 # Prediction ----------------------------------------------------------------------------------------------------------

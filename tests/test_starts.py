@@ -7,7 +7,8 @@ import pytest
 
 import ebmodel
 from ebmodel.data import tidy
-from ebmodel.starts import active_sets
+from ebmodel.mean import MEANS
+from ebmodel.starts import ENOUGH, active_sets
 from ebmodel.statistics import compress, whiten
 
 
@@ -46,3 +47,18 @@ def test_random_starts_follow_the_seed(gene):
     stats = _stats(gene["X"], gene["Y"])
     np.testing.assert_array_equal(active_sets(stats, 90, seed=1), active_sets(stats, 90, seed=1))
     assert not np.array_equal(active_sets(stats, 90, seed=1), active_sets(stats, 90, seed=2))
+
+
+def test_every_mean_has_its_number_of_starts(gene):
+    assert set(ENOUGH) == set(MEANS.values())
+    distinct = len(active_sets(_stats(gene["X"], gene["Y"]), 64, seed=0))
+    for word, kind in MEANS.items():
+        fit = ebmodel.fit(gene.X, gene.Y, mean=word)
+        assert fit.dataset.sizes["start"] == min(ENOUGH[kind], distinct)
+        assert ebmodel.fit(gene.X, gene.Y, mean=word, n_starts=3).dataset.sizes["start"] == 3
+
+
+@pytest.mark.parametrize("mean", list(MEANS))
+def test_the_search_for_alpha_adds_one_start(gene, mean):
+    fit = ebmodel.fit(gene.X, gene.Y, "power", mean, n_starts=5)
+    assert fit.dataset.sizes["start"] == 6

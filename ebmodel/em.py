@@ -1,16 +1,19 @@
-"""EM for theta = (tau1, beta, eta, sigma2): Section 3 of the paper, and its extension to missing responses.
+"""EM for theta = (tau1, beta, eta, sigma2), Section 3 of the paper, extended to missing responses and a latent mean.
 
     E:  T_t = P(I(t)=1 | Y) at the current theta
     M:  tau1    = sum T_t / m
-        gamma   = weighted least squares:  sum_t T_t V_t W_t V_t' gamma = sum_t T_t V_t W_t b_t,  W = d/(sigma2 + eta d)
-        (eta, sigma2) maximise Q given gamma; with phi = eta/sigma2 >= 0,
-            sigma2(phi) = sum_t [ (1-T_t)|y_t|^2 + T_t (rss_t + sum d(b-a)^2/(1 + phi d)) ] / sum_t n_t
-            and phi is the root of a one-dimensional profile
+        gamma   its weighted least squares, or q(gamma) and kappa where it has a prior       (`ebmodel.mean`)
+        (eta, sigma2) maximise Q given gamma                                                 (`ebmodel.variance`)
 
-For complete data and the paper's slab (d = 1) this M-step is the published one, with eta >= 0 imposed: without the
-bound the likelihood is unbounded (one tissue alone on the slab, sigma2 + eta -> 0). With unequal d the two updates
-maximise Q in turn, an ECME step. Each never lowers the likelihood; SQUAREM (Varadhan & Roland 2008) extrapolates pairs
-of steps and falls back on the plain step whenever extrapolation would lower it.
+For complete data, the paper's slab (d = 1) and a free mean this M-step is the published one, with eta >= 0 imposed:
+without the bound the likelihood is unbounded (one tissue alone on the slab, sigma2 + eta -> 0). With unequal d the
+updates maximise Q in turn, an ECME step. A latent mean couples the tissues, so the posterior is taken to factorise,
+q(gamma) prod_t q(I(t)), and EM raises the lower bound (variational EM)
+
+    log p(Y) >= sum_t log(tau1 e^(E log g1) + tau0 g0) - KL(q(gamma) || N(0, kappa I))
+
+No step lowers the likelihood, or the bound; SQUAREM (Varadhan & Roland 2008) extrapolates pairs of steps and falls back
+on the plain step whenever extrapolation would lower it.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ MODULES = {
     "peers": "peers",
     "variational": "variational",
     "variational_bayes": "variational",
+    "shapes": "shapes",
     "bayes": "bayes",
     "lindley": "lindley",
     "sbc": "sbc",

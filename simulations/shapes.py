@@ -726,7 +726,7 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         wins = [name for name, r in every.items() if r.log < -2 * r.se and r.log < -SMALL]
         loses = [name for name, r in every.items() if r.log > 2 * r.se and r.log > SMALL]
         kept = elsewhere.log < -2 * elsewhere.se and elsewhere.log < -SMALL and not loses
-        harmless = not loses and bool(wins)
+        harmless = not loses and bool(set(wins) & set(MADE.get(part, ())))
         verdict = KEPT if kept else HARMLESS if harmless else DROPPED
         rows.append({"part": part, "elsewhere": elsewhere, "wins": wins, "loses": loses, "verdict": verdict})
     return pd.DataFrame(rows).set_index("part")
@@ -735,7 +735,7 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
 SMALL = 1e-3
 """Ratios nearer to 1 than that are no difference."""
 KEPT, DROPPED = "kept", "dropped"
-HARMLESS = "dropped (wins where it should, loses nowhere)"
+HARMLESS = "dropped (wins only on data made for it, loses nowhere)"
 
 
 def ratios_table(results: pd.DataFrame) -> Table:

@@ -114,6 +114,40 @@ def test_a_learned_power_comes_with_its_interval(run: Callable[..., Run], folder
     assert f"alpha {ebmodel.open_fit(folder / 'fit.nc').params.alpha:.4g}" in result.out
 
 
+@pytest.mark.parametrize(("slab", "mean"), [("g", "hierarchical"), ("sparse", "hierarchical"), ("0", "zero")])
+def test_the_mean_is_that_of_the_package(run: Callable[..., Run], folder: Path, slab: str, mean: str) -> None:
+    result = run(*fit_args(folder, "--slab", slab, "--mean", mean))
+    X, Y = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xy")
+    want = ebmodel.fit(X, Y, slab if slab.isalpha() else float(slab), mean, intercept=True, n_starts=4)
+    got = ebmodel.open_fit(folder / "fit.nc")
+    np.testing.assert_allclose(got.effects, want.effects, rtol=1e-9, atol=1e-12)
+    assert got.params.kappa == want.params.kappa
+    assert got.log_evidence == want.log_evidence
+    assert f"kappa {want.params.kappa:.4g}; bound on the log-likelihood {want.loglik:.3f}" in result.out
+
+
+def test_select_prints_the_candidates_and_writes_the_first(run: Callable[..., Run], folder: Path) -> None:
+    result = run(*fit_args(folder, "--select", "--json"))
+    summary = json.loads(result.out)
+    X, Y = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xy")
+    table, best = ebmodel.select(X, Y, intercept=True, n_starts=4)
+    assert [row["slab"] for row in summary["candidates"]] == table["slab"].to_numpy().tolist()
+    assert summary["candidates"][0]["log_evidence"] == pytest.approx(best.log_evidence)
+    got = ebmodel.open_fit(folder / "fit.nc")
+    np.testing.assert_allclose(got.effects, best.effects, rtol=1e-9, atol=1e-12)
+    shown = run(*fit_args(folder, "--select")).out
+    assert "Slabs and means by evidence" in shown
+    first = re.search(r"│ (\w+) +│ (\w+) ", shown)
+    assert first is not None
+    assert list(first.groups()) == [table["slab"].to_numpy()[0], table["mean"].to_numpy()[0]]
+
+
+def test_select_passes_its_caution_on(run: Callable[..., Run], folder: Path) -> None:
+    shared = np.random.default_rng(6).standard_normal(40)
+    change(folder / "y.csv", lambda Y: Y.add(2 * shared, axis=0))
+    assert "residuals of different tissues are correlated" in " ".join(run(*fit_args(folder, "--select")).err.split())
+
+
 def test_no_intercept_means_none(run: Callable[..., Run], folder: Path) -> None:
     assert run(*fit_args(folder, "--no-intercept")).status == 0
     assert "covariate" not in ebmodel.open_fit(folder / "fit.nc").dataset.dims
@@ -483,6 +517,8 @@ def test_a_snp_that_covariates_explain_is_refused(run: Callable[..., Run], folde
         (["--tissues", ","], ["names or globs"]),
         (["--slab", "gee"], ["'gee'", "slab"]),
         (["--slab", "nan"], ["a finite power"]),
+        (["--mean", "fixed"], ["'fixed'", "'hierarchical'"]),
+        (["--select", "--slab", "power"], ["--select alone", "leave one out"]),
         (["--out", "fit.txt"], ["a name ending in .nc or .zarr", "rename it"]),
         (["--out", "none/such/fit.nc"], ["an existing folder", "none/such", "make it first"]),
     ],

@@ -2,7 +2,8 @@
 
 The evidence takes errors for independent between tissues. Where tissues share samples, and something that acts on all
 of them is left in the errors, it mistakes this for effects that tissues share, and prefers a mean where there is none.
-So the correlation of least-squares residuals comes with the table, and a caution where it is more than chance.
+So where least-squares residuals of different tissues are correlated by more than chance, candidates whose mean is not
+zero are passed over, and the table says so.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ NUMBERS = ("log_evidence", "loglik", "cost", "tau1", "eta", "sigma2", "alpha", "
 
 
 class Selection(NamedTuple):
-    """The candidates by evidence, and the first of them."""
+    """The candidates, best first, and the first of them."""
 
     table: xr.Dataset
     fit: Fit
@@ -48,7 +49,7 @@ def select(
     intercept: bool = False,
     **settings: Any,
 ) -> Selection:
-    """Fit every slab with every mean, and choose by evidence.
+    """Fit every slab with every mean, and choose by evidence; a mean of zero where errors are correlated.
 
     Parameters
     ----------
@@ -62,12 +63,13 @@ def select(
     Returns
     -------
     Selection
-        ``fit``, that of the largest ``log_evidence``, and ``table``, a Dataset (candidate) with the best first:
-        ``slab`` and ``mean``; ``log_evidence`` (`Fit.log_evidence`) and ``kind``, what it is; ``weight``, its share
-        e^log_evidence of all; ``loglik``, the maximised likelihood or bound; ``cost``, the difference; ``tau1``,
-        ``eta``, ``sigma2``, ``alpha`` and ``kappa``, nan where there is none; ``status``, of a candidate that cannot be
-        fitted the reason. Attributes ``residual_correlation``, the root mean square correlation of two tissues'
-        residuals beyond what chance gives (nan where n_t <= p leaves none), and ``caution``, '' or what follows.
+        ``fit``, that of the largest ``log_evidence`` among the eligible, and ``table``, a Dataset (candidate) with the
+        best first: ``slab`` and ``mean``; ``log_evidence`` (`Fit.log_evidence`) and ``kind``, what it is; ``eligible``;
+        ``weight``, its share e^log_evidence of all that are; ``loglik``, the maximised likelihood or bound; ``cost``,
+        the difference; ``tau1``, ``eta``, ``sigma2``, ``alpha`` and ``kappa``, nan where there is none; ``status``, or
+        why a candidate cannot be fitted. Attributes ``residual_correlation``, the root mean square correlation of two
+        tissues' residuals beyond what chance gives (nan where too few degrees of freedom are left), and ``caution``, ''
+        or what follows: then a candidate whose mean is not zero is not eligible, if any with a mean of zero is there.
 
     Raises
     ------
@@ -99,11 +101,13 @@ def select(
         rows.append(row)
     if not fits:
         raise InputError("a candidate that can be fitted", f"({rows[0]['status']})", "select", "see the first's reason")
-    order = sorted(range(len(rows)), key=lambda i: -rows[i]["log_evidence"] if i in fits else np.inf)
-    table = xr.Dataset({name: (CANDIDATE, [rows[i][name] for i in order]) for name in rows[0]})
-    share = softmax(np.nan_to_num(table["log_evidence"].to_numpy(), nan=-np.inf))
-    table["weight"] = CANDIDATE, share
-    table.attrs = _residuals(tidy(X, Y, covariates, intercept=intercept))
+    checked = _residuals(tidy(X, Y, covariates, intercept=intercept))
+    without = [i for i in fits if rows[i]["mean"] == "zero"]
+    for i, row in enumerate(rows):
+        row["eligible"] = i in (without if checked["caution"] and without else fits)
+    order = sorted(range(len(rows)), key=lambda i: (not rows[i]["eligible"], i not in fits, -rows[i]["log_evidence"]))
+    table = xr.Dataset({name: (CANDIDATE, [rows[i][name] for i in order]) for name in rows[0]}, attrs=checked)
+    table["weight"] = CANDIDATE, softmax(np.where(table["eligible"], table["log_evidence"], -np.inf))
     return Selection(table, fits[order[0]])
 
 
@@ -137,7 +141,7 @@ def _residuals(data: Data) -> dict[str, Any]:
     size = float(np.sqrt(max(np.mean(beyond), 0.0)))
     caution = (
         f"residuals of different tissues are correlated (root mean square {size:.2f}), which the model takes for "
-        "shared effects: the evidence then favours a mean too much; consider mean='zero'"
+        "shared effects: candidates whose mean is not zero are passed over"
     )
     return {"residual_correlation": size, "caution": caution if size > MATERIAL and z > BEYOND else ""}
 

@@ -499,8 +499,13 @@ def _draw(panel: Axes, score: Score, columns: Sequence[str]) -> None:
     panel.set(title=score.name, xlabel="R²", xlim=(LOWEST - 0.01, float(traits.max()) + 0.02))
 
 
+def text(found: Sequence[Score]) -> str:
+    """The summary and the findings as Markdown."""
+    return "\n\n".join([summary(found).markdown(), *(finding(found, ours) for ours in (OURS, *ALSO))])
+
+
 def show(folder: Path, names: Sequence[str] = ()) -> str:
-    """Write tables and figure beside the stored results, and give the summary and the finding as Markdown.
+    """Write tables and figure beside the stored results, and give `text`.
 
     Raises
     ------
@@ -508,12 +513,11 @@ def show(folder: Path, names: Sequence[str] = ()) -> str:
         If nothing is stored.
     """
     found = scores(folder, names)
-    tables = [summary(found), *(by_trait(score) for score in found), seconds(found)]
-    for table in tables:
+    for table in (summary(found), *(by_trait(score) for score in found), seconds(found)):
         table.write(folder / "tables")
     with writing(folder / "prediction.png") as temporary:
         figure(found).savefig(temporary, dpi=130, format="png")
-    return "\n\n".join([tables[0].markdown(), *(finding(found, ours) for ours in (OURS, *ALSO))])
+    return text(found)
 
 
 # The command ---------------------------------------------------------------------------------------------------------

@@ -179,6 +179,22 @@ def test_correlated_residuals_are_cautioned_against_and_independent_ones_are_not
         assert attrs["caution"] == ""
 
 
+def test_where_residuals_are_correlated_means_are_passed_over():
+    """Errors shared by all tissues look like a mean that they share: the evidence is for it, and not to be trusted."""
+    X, Y, _ = shared_errors(1, 0.6)
+    table, chosen = ebmodel.select(X, Y, slabs=("g", "independent"))
+    assert table.attrs["caution"]
+    np.testing.assert_array_equal(table["eligible"], table["mean"] == "zero")
+    assert table["eligible"].to_numpy().tolist() == [True] * 2 + [False] * 4  # the best first
+    assert table["weight"].sum() == pytest.approx(1.0)
+    assert (table["weight"][2:] == 0.0).all()
+    assert chosen.params.kappa == 0.0
+    assert chosen.log_evidence == table["log_evidence"].to_numpy()[0]
+    alone = ebmodel.select(X, Y, ("g", "independent"), ("free", "hierarchical"))  # nothing else to choose from
+    assert alone.table.attrs["caution"]
+    assert alone.table["eligible"].all()
+
+
 def test_without_residuals_their_correlation_is_unknown():
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((12, 20)), rng.standard_normal((12, 6))

@@ -6,13 +6,31 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simulations import bayes, competition, coverage, lindley, report, sbc, slabs, starts, theorem2, violations
+from simulations import (
+    bayes,
+    competition,
+    coverage,
+    lindley,
+    peers,
+    prediction,
+    report,
+    sbc,
+    shapes,
+    slabs,
+    starts,
+    theorem2,
+    variational,
+    violations,
+)
 from simulations.__main__ import MODULES, README, find, insert
 from simulations.metrics import auc, mse
 from simulations.study import Study
 
 CHEAP = [starts.STUDY, starts.SIZES_STUDY, slabs.STUDY, coverage.STUDY]
-STUDIES = [*CHEAP, bayes.STUDY, lindley.STUDY, sbc.STUDY, competition.STUDY, theorem2.STUDY, violations.STUDY]
+STUDIES = [
+    *CHEAP, bayes.STUDY, lindley.STUDY, sbc.STUDY, competition.STUDY, theorem2.STUDY, violations.STUDY,
+    peers.STUDY, shapes.STUDY, variational.STUDY, variational.BAYES_STUDY,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
@@ -20,6 +38,20 @@ def test_readme_shows_the_stored_results(study: Study):
     text = README.read_text(encoding="utf-8")
     assert f"<!-- {study.name} -->" in text
     assert insert(text, study.name, study.table(study.read())) == text
+
+
+def test_readme_shows_the_stored_predictions():
+    text, found = README.read_text(encoding="utf-8"), prediction.scores(peers.STUDY.folder)
+    assert insert(text, "prediction", prediction.text(found)) == text
+    assert len(found) == 5
+    assert min(score.r2.sizes["repeat"] for score in found) >= 5
+
+
+def test_the_selected_fit_is_best_or_as_good_as_its_peers_in_nine_cells_of_ten():
+    """And the general one, which knows no sparse effects, is not: the claim is not empty."""
+    share = {ours: (peers.verdicts(peers.STUDY.read(), ours)["verdict"] != peers.NOT).mean() for ours in peers.FITS}
+    assert share["eb_selected"] >= 0.9
+    assert max(value for ours, value in share.items() if ours != "eb_selected") < 0.9
 
 
 def test_readme_and_report_show_the_audit_of_the_stored_results():

@@ -254,7 +254,7 @@ def test_verdicts_compare_with_the_best_rival_on_the_same_splits():
         ridge=[[0.10, 0.20, 0.3], [0.12, 0.22, 0.3], [0.14, 0.24, 0.3]],
         lasso=[[0.05, 0.30, 0.3], [0.05, 0.30, 0.3], [0.05, 0.30, 0.3]],
         eb_power=[[0.9, 0.9, 0.9]] * 3,  # no rival: ours in part
-        eb_general=[[0.11, 0.28, 0.2], [0.13, 0.31, 0.2], [0.15, 0.30, 0.2]],
+        eb_selected=[[0.11, 0.28, 0.2], [0.13, 0.31, 0.2], [0.15, 0.30, 0.2]],
     )
     found = verdicts(score)
     assert list(found["verdict"]) == ["not", "best", "within", "not"]
@@ -268,7 +268,7 @@ def test_verdicts_compare_with_the_best_rival_on_the_same_splits():
     text = prediction.finding([score])
     assert "toy, 9 spread evenly" in text
     assert "the best in 1, within one standard error of the best in 1, and neither in 1: trait2 −0.1000" in text
-    assert "share one data set" in text
+    assert "repeats share their data" in prediction.summary([score]).caption
 
 
 def test_a_finding_says_what_has_not_been_run():

@@ -148,7 +148,8 @@ def _report(options: argparse.Namespace) -> int:
         study.write_tables()
     if not options.study:
         shown |= report.write(every)
-        if (folder := (options.out or RESULTS) / "prediction").exists():
+        folder = options.out or RESULTS
+        if (folder / "prediction").exists():
             shown["prediction"] = prediction.show(folder)
     for name, text in shown.items():
         print(f"\n{name}\n\n{text}")

@@ -229,6 +229,6 @@ def _show(summary: dict[str, Any], say: Console) -> None:
     values = ", ".join(
         f"{name} {theta[name]:.4g}" for name in ("tau1", "eta", "sigma2", "alpha", "kappa") if theta[name] is not None
     )
-    kind = "log-likelihood" if theta["kappa"] is None else "bound on the log-likelihood"
+    kind = "bound on the log-likelihood" if summary["evidence"].startswith("variational") else "log-likelihood"
     say.print(f"{values}; {kind} {summary['loglik']:.3f}; {summary['status']}", markup=False, highlight=False)
     o.say_where(say, [Path(summary["out"])])

@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import ebmodel
+from ebmodel.model import Array
 from simulations.estimators import ESTIMATORS
 from simulations.metrics import METRICS
 from simulations.printed import eb_printed
@@ -34,13 +35,17 @@ def data(cell: Cell, stream: np.random.SeedSequence) -> xr.Dataset:
     """A data set of a setting; for setting 0 from the model itself, with X as in Setting 1 and beta in thirds."""
     if cell["setting"]:
         return paper_data(cell, stream)
+    beta = 0.2 * float(cell["signal"]) * np.repeat([1.0, 0.5, 0.0], [7, 7, 6])
+    return of_the_model(beta, 4.0, float(cell["rho"]), stream, n=200, m=30)
+
+
+def of_the_model(beta: Array, eta: float, rho: float, stream: np.random.SeedSequence, *, n: int, m: int) -> xr.Dataset:
+    """Data from the paper's model with tau1 = 1/2, sigma2 = 1 and SNPs of correlation rho."""
     genotypes, rest = stream.spawn(2)
-    n, p, rho, signal = 200, 20, float(cell["rho"]), float(cell["signal"])
-    C = np.full((p, p), rho) + (1 - rho) * np.eye(p)
-    X = np.random.default_rng(genotypes).standard_normal((n, p)) @ np.linalg.cholesky(C).T
-    beta = 0.2 * signal * np.repeat([1.0, 0.5, 0.0], [7, 7, 6])
-    truth = ebmodel.Params(tau1=0.5, beta=beta, eta=4.0, sigma2=1.0)
-    return ebmodel.simulate.model_true(truth, m=30, X=X, seed=rest, posterior=False)
+    C = np.full((len(beta), len(beta)), rho) + (1 - rho) * np.eye(len(beta))
+    X = np.random.default_rng(genotypes).standard_normal((n, len(beta))) @ np.linalg.cholesky(C).T
+    truth = ebmodel.Params(tau1=0.5, beta=beta, eta=eta, sigma2=1.0)
+    return ebmodel.simulate.model_true(truth, m=m, X=X, seed=rest, posterior=False)
 
 
 def complete(cell: Cell, replication: int) -> bool:  # noqa: ARG001

@@ -77,13 +77,8 @@ def doubtful(rho: float, signal: float, stream: np.random.SeedSequence) -> xr.Da
     """Data from the paper's model with effects so weak that most tissues are in doubt: at the truth the AUC of P(I=1)
     is 0.8 at the weakest signal, and most P(I=1) lie between 0.05 and 0.95.
     """
-    genotypes, rest = stream.spawn(2)
-    n, p = 100, 20
-    C = np.full((p, p), rho) + (1 - rho) * np.eye(p)
-    X = np.random.default_rng(genotypes).standard_normal((n, p)) @ np.linalg.cholesky(C).T
     beta = 0.02 * signal * np.repeat([1.0, 0.5, 0.0], [7, 7, 6])
-    truth = ebmodel.Params(tau1=0.5, beta=beta, eta=0.5, sigma2=1.0)
-    return ebmodel.simulate.model_true(truth, m=50, X=X, seed=rest, posterior=False)
+    return competition.of_the_model(beta, 0.5, rho, stream, n=100, m=50)
 
 
 def posed(cell: Cell, replication: int) -> bool:  # noqa: ARG001

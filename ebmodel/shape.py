@@ -38,7 +38,7 @@ FEW = {FREE: MOST, ZERO: 5, HIERARCHICAL: 5}
 """Starts of its own for each alpha, by what the slab's mean is: sets of few tissues and of many (`ebmodel.starts`); the
 neighbours' solutions come on top."""
 ROUGH = 1e-5
-"""Gain at which EM stops while alpha is sought: a thousandth of what would move alpha by a hundredth of its error."""
+"""Gain at which EM stops while alpha is sought: a fifth of what a hundredth of alpha's standard error makes of it."""
 PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
 ASIDE, DIGITS = 10.0, 12

@@ -99,7 +99,7 @@ class Fit:
 
     @property
     def effects_sd(self) -> xr.DataArray:
-        """Marginal posterior sd of beta(t), (tissue, snp); the parameters' own uncertainty is not in it."""
+        """Marginal posterior sd of beta(t), (tissue, snp), at ``params``; a latent beta's uncertainty is in it."""
         return self.dataset["effects_sd"]
 
     def effects_interval(self, level: float = 0.95) -> xr.Dataset:
@@ -137,7 +137,7 @@ class Fit:
 
     @property
     def trace(self) -> xr.DataArray:
-        """The log-likelihood after every step of the winning start, (iteration)."""
+        """``loglik`` after every step of the winning start, (iteration)."""
         return self.dataset["trace"]
 
     @property

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 import ebmodel
 from ebmodel import plot
 from ebmodel.demo import TISSUES, simulate_gene
+from ebmodel.plot import comparison, style
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +107,8 @@ def test_no_window_is_opened_and_no_setting_changed(demo: tuple[ebmodel.Fit, Any
 
 
 def test_marks_differ_in_grey_and_in_shape() -> None:
-    assert plot.ACTIVE["marker"] != plot.INACTIVE["marker"]
-    assert abs(luminance(plot.ACTIVE["color"]) - luminance(plot.INACTIVE["color"])) > 0.5
+    assert style.ACTIVE["marker"] != style.INACTIVE["marker"]
+    assert abs(luminance(style.ACTIVE["color"]) - luminance(style.INACTIVE["color"])) > 0.5
 
 
 @pytest.mark.parametrize("draw", [plot.posterior_probability, plot.shrinkage])
@@ -177,9 +178,11 @@ def test_probabilities_of_both_are_drawn_and_the_furthest_named(both: xr.Dataset
     (points,) = [c.get_offsets().data for c in ax.collections if c.get_label() == "posterior mean"]
     np.testing.assert_array_equal(points, np.column_stack([P["em"], P["mean"]]))
     gap = np.abs(P["em"] - P["mean"]).to_numpy()
-    furthest = P["tissue"].to_numpy()[np.argsort(-gap, kind="stable")[: plot.LABELLED]]
-    assert gap.max() > plot.APART
-    assert sorted(text.get_text() for text in ax.texts) == sorted(furthest[np.sort(gap)[::-1][: plot.LABELLED] > 0.1])
+    furthest = P["tissue"].to_numpy()[np.argsort(-gap, kind="stable")[: comparison.LABELLED]]
+    assert gap.max() > comparison.APART
+    assert sorted(text.get_text() for text in ax.texts) == sorted(
+        furthest[np.sort(gap)[::-1][: comparison.LABELLED] > 0.1]
+    )
 
 
 def test_no_tissue_is_named_where_all_agree(both: xr.Dataset) -> None:

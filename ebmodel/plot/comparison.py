@@ -1,7 +1,4 @@
-"""Figures. Each function draws on ``ax`` (or makes a figure of its own) and gives the Axes back; nothing is shown.
-
-A figure made here belongs to no window: save it with ``ax.figure.savefig(...)``.
-"""
+"""Figures of the EM fit beside the full posterior."""
 
 from __future__ import annotations
 
@@ -15,133 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from ebmodel.labels import ALPHA, CHAIN, DRAW, QUANTITY, SNP, TISSUE
+from ebmodel.labels import CHAIN, DRAW, QUANTITY, SNP, TISSUE
 from ebmodel.model import Array
+from ebmodel.plot.style import ACTIVE, EFFECT_UNITS, EM, LINE, above, new_axes
 from ebmodel.results import Fit
 
 __all__ = [
-    "alpha_profile",
     "effects_compared",
     "hyperparameters",
-    "posterior_probability",
     "probabilities_compared",
-    "shrinkage",
 ]
 
-# blue and orange that colour-blind readers tell apart; marks differ in shape and filling too, so grey prints read
-ACTIVE: dict[str, Any] = {"marker": "o", "color": "#0072B2", "edgecolors": "#0072B2"}
-INACTIVE: dict[str, Any] = {"marker": "s", "color": "white", "edgecolors": "#D55E00"}
-LINE = "0.75"
-EFFECT_UNITS = "expression per unit of genotype"
-EM: dict[str, Any] = {"color": "#D55E00", "linewidth": 1.5, "zorder": 4}
 LABELLED, APART = 6, 0.1
 """At most this many tissues are named in a comparison: those whose probabilities are furthest, and this far, apart."""
 GAP = 0.05
 """Between two names, of the axis."""
 POINTS = 2000
 """Most draws shown in a scatter."""
-
-
-def posterior_probability(fit: Fit, truth: Any = None, ax: Axes | None = None) -> Axes:
-    """P(I(t)=1 | Y) of every tissue, in decreasing order, against the truth where it is known.
-
-    Parameters
-    ----------
-    fit
-        A fit.
-    truth : (tissue,), optional
-        Which tissues are truly active; a DataArray is matched by tissue name.
-    ax
-        Where to draw; a new figure, as tall as the tissues need, if None.
-
-    Returns
-    -------
-    Axes
-    """
-    probability = fit.posterior_probability.sortby(fit.posterior_probability)
-    names, where = probability[TISSUE].to_numpy(), np.arange(probability.size)
-    ax = ax if ax is not None else _axes(6.4, 1.3 + 0.19 * len(names))
-    ax.hlines(where, 0.0, probability, color=LINE, linewidth=1, zorder=1)
-    style: dict[str, Any] = {"s": 30, "linewidths": 1.4, "zorder": 3}
-    if truth is None:
-        ax.scatter(probability, where, **style, **ACTIVE)
-    else:
-        active = _by_tissue(truth, fit).sel({TISSUE: names}).to_numpy().astype(bool)
-        for which, look, label in ((active, ACTIVE, "truly active"), (~active, INACTIVE, "truly inactive")):
-            ax.scatter(probability[which], where[which], label=label, **style, **look)
-    tau1 = fit.params.tau1
-    ax.axvline(tau1, color="0.3", linestyle="--", linewidth=1, zorder=2, label=f"prior τ₁ = {tau1:.2f}")
-    ax.set_yticks(where, [str(name) for name in names], fontsize=8 if len(names) <= 60 else 5)
-    ax.tick_params(axis="y", length=0)
-    ax.set(
-        xlim=(-0.02, 1.02), ylim=(-0.8, len(names) - 0.2), xlabel="P(I(t) = 1 | Y), posterior probability of an effect"
-    )
-    _above(ax, columns=3)
-    return ax
-
-
-def shrinkage(fit: Fit, ax: Axes | None = None, units: str = EFFECT_UNITS) -> Axes:
-    """Effects of every SNP in every tissue: least squares across, empirical Bayes up, shaded by P(I(t)=1 | Y).
-
-    Parameters
-    ----------
-    fit
-        A fit. Tissues with fewer samples than SNPs have no least-squares effects and are left out.
-    ax
-        Where to draw; a new figure if None.
-    units
-        Of an effect, for the axes.
-
-    Returns
-    -------
-    Axes
-    """
-    ols, effects = fit.ols.transpose(TISSUE, SNP), fit.effects.transpose(TISSUE, SNP)
-    shown = np.isfinite(ols.to_numpy())
-    x, y = ols.to_numpy()[shown], effects.to_numpy()[shown]
-    shade = np.broadcast_to(fit.posterior_probability.to_numpy()[:, None], shown.shape)[shown]
-    ax = ax if ax is not None else _axes(6.4, 5.4)
-    ax.axhline(0.0, color=LINE, linewidth=1, zorder=1)
-    ax.axline((0.0, 0.0), slope=1.0, color="0.3", linestyle="--", linewidth=1, zorder=1, label="no shrinkage")
-    # cividis is made for colour-blind readers and darkens steadily, so it prints in grey
-    points = ax.scatter(x, y, c=shade, cmap="cividis_r", vmin=0.0, vmax=1.0, s=22, edgecolors="0.25", linewidths=0.4,
-                        zorder=2)  # fmt: skip
-    ax.set_aspect("equal", adjustable="datalim")  # so that the line of no shrinkage rises at 45 degrees
-    ax.set(xlabel=f"Least-squares effect ({units})", ylabel=f"Empirical-Bayes effect ({units})")
-    ax.figure.colorbar(points, ax=ax, label="P(I(t) = 1 | Y)")
-    left_out = int((~shown).all(axis=1).sum())
-    if left_out:
-        ax.plot([], [], " ", label=f"left out: {left_out} tissue{'s' * (left_out > 1)} without least squares")
-    _above(ax, columns=2)
-    return ax
-
-
-def alpha_profile(profile: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """The likelihood profiled in the slab's power alpha, its maximum and interval, and where the paper's slab stands.
-
-    Parameters
-    ----------
-    profile
-        As from `ebmodel.alpha_profile`.
-    ax
-        Where to draw; a new figure if None.
-
-    Returns
-    -------
-    Axes
-    """
-    ax = ax if ax is not None else _axes(6.4, 4.0)
-    drop = profile["loglik"] - profile["loglik"].max()
-    level, estimate = profile.attrs["level"], float(profile["estimate"])
-    low, high = profile.attrs["range"]
-    interval = float(profile["lower"].fillna(low)), float(profile["upper"].fillna(high))
-    ax.axvspan(*interval, color="0.88", zorder=0, label=f"{100 * level:g} % interval")
-    ax.plot(profile[ALPHA], drop, color="#0072B2", marker="o", markersize=4, label="profile")
-    ax.axvline(estimate, color="#0072B2", linestyle=":", label=f"maximum, α = {estimate:.2f}")
-    ax.axvline(1.0, color="#D55E00", linestyle="--", label="the paper, α = 1")
-    ax.set(xlabel="α, power in Σ₀ = (XᵀX/s)^(−α)", ylabel=f"{profile.attrs['of']} below its maximum", xlim=(low, high))
-    _above(ax, columns=2)
-    return ax
 
 
 def probabilities_compared(comparison: xr.Dataset, ax: Axes | None = None) -> Axes:
@@ -161,7 +48,7 @@ def probabilities_compared(comparison: xr.Dataset, ax: Axes | None = None) -> Ax
     """
     P = _of(comparison, "probability")
     em, mean, lower, upper = (P[name].to_numpy() for name in ("em", "mean", "lower", "upper"))
-    ax = ax if ax is not None else _axes(6.4, 5.8)
+    ax = ax if ax is not None else new_axes(6.4, 5.8)
     ax.plot([0.0, 1.0], [0.0, 1.0], color="0.3", linestyle="--", linewidth=1, zorder=1, label="EM = posterior")
     ax.vlines(em, lower, upper, color=LINE, linewidth=1, zorder=2, label=f"{_percent(comparison)} interval")
     ax.scatter(em, mean, s=30, linewidths=1.4, zorder=3, label="posterior mean", **ACTIVE)
@@ -172,7 +59,7 @@ def probabilities_compared(comparison: xr.Dataset, ax: Axes | None = None) -> Ax
     for left in (True, False):
         some = [k for k in far if (em[k] < 0.5) == left]
         _name(ax, P[TISSUE].to_numpy()[some], em[some], mean[some], 0.06 if left else -0.06)
-    _above(ax, columns=3)
+    above(ax, columns=3)
     return ax
 
 
@@ -218,7 +105,7 @@ def effects_compared(
         ax.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
         ax.set_xlabel(f"EM: {what}", fontsize=9)
         ax.set_ylabel(f"Posterior: {what}", fontsize=9)
-        _above(ax, columns=1)
+        above(ax, columns=1)
     both[0].figure.colorbar(points, ax=list(both), label="P(I(t) = 1 | Y), full posterior")
     return both
 
@@ -269,22 +156,6 @@ def hyperparameters(fit: Fit, tree: xr.DataTree, figure: Figure | None = None) -
                       label="EM")]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper right", frameon=False, fontsize=9)
     return axes
-
-
-def _axes(width: float, height: float) -> Axes:
-    """Axes of a new figure outside pyplot, which would keep it alive and might open a window."""
-    return Figure(figsize=(width, height), layout="constrained").subplots()
-
-
-def _above(ax: Axes, columns: int) -> None:
-    """Legend above the axes, where it covers no point."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)
-
-
-def _by_tissue(values: Any, fit: Fit) -> xr.DataArray:
-    if isinstance(values, xr.DataArray) and TISSUE in values.coords:
-        return values
-    return xr.DataArray(np.asarray(values), dims=TISSUE, coords={TISSUE: fit.posterior_probability[TISSUE]})
 
 
 def _of(comparison: xr.Dataset, kind: str) -> xr.Dataset:

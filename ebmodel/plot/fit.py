@@ -1,0 +1,123 @@
+"""Figures of a fit alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from ebmodel.labels import ALPHA, SNP, TISSUE
+from ebmodel.plot.style import ACTIVE, EFFECT_UNITS, INACTIVE, LINE, above, new_axes
+from ebmodel.results import Fit
+
+__all__ = ["alpha_profile", "posterior_probability", "shrinkage"]
+
+
+def posterior_probability(fit: Fit, truth: Any = None, ax: Axes | None = None) -> Axes:
+    """P(I(t)=1 | Y) of every tissue, in decreasing order, against the truth where it is known.
+
+    Parameters
+    ----------
+    fit
+        A fit.
+    truth : (tissue,), optional
+        Which tissues are truly active; a DataArray is matched by tissue name.
+    ax
+        Where to draw; a new figure, as tall as the tissues need, if None.
+
+    Returns
+    -------
+    Axes
+    """
+    probability = fit.posterior_probability.sortby(fit.posterior_probability)
+    names, where = probability[TISSUE].to_numpy(), np.arange(probability.size)
+    ax = ax if ax is not None else new_axes(6.4, 1.3 + 0.19 * len(names))
+    ax.hlines(where, 0.0, probability, color=LINE, linewidth=1, zorder=1)
+    style: dict[str, Any] = {"s": 30, "linewidths": 1.4, "zorder": 3}
+    if truth is None:
+        ax.scatter(probability, where, **style, **ACTIVE)
+    else:
+        active = _by_tissue(truth, fit).sel({TISSUE: names}).to_numpy().astype(bool)
+        for which, look, label in ((active, ACTIVE, "truly active"), (~active, INACTIVE, "truly inactive")):
+            ax.scatter(probability[which], where[which], label=label, **style, **look)
+    tau1 = fit.params.tau1
+    ax.axvline(tau1, color="0.3", linestyle="--", linewidth=1, zorder=2, label=f"prior τ₁ = {tau1:.2f}")
+    ax.set_yticks(where, [str(name) for name in names], fontsize=8 if len(names) <= 60 else 5)
+    ax.tick_params(axis="y", length=0)
+    ax.set(
+        xlim=(-0.02, 1.02), ylim=(-0.8, len(names) - 0.2), xlabel="P(I(t) = 1 | Y), posterior probability of an effect"
+    )
+    above(ax, columns=3)
+    return ax
+
+
+def shrinkage(fit: Fit, ax: Axes | None = None, units: str = EFFECT_UNITS) -> Axes:
+    """Effects of every SNP in every tissue: least squares across, empirical Bayes up, shaded by P(I(t)=1 | Y).
+
+    Parameters
+    ----------
+    fit
+        A fit. Tissues with fewer samples than SNPs have no least-squares effects and are left out.
+    ax
+        Where to draw; a new figure if None.
+    units
+        Of an effect, for the axes.
+
+    Returns
+    -------
+    Axes
+    """
+    ols, effects = fit.ols.transpose(TISSUE, SNP), fit.effects.transpose(TISSUE, SNP)
+    shown = np.isfinite(ols.to_numpy())
+    x, y = ols.to_numpy()[shown], effects.to_numpy()[shown]
+    shade = np.broadcast_to(fit.posterior_probability.to_numpy()[:, None], shown.shape)[shown]
+    ax = ax if ax is not None else new_axes(6.4, 5.4)
+    ax.axhline(0.0, color=LINE, linewidth=1, zorder=1)
+    ax.axline((0.0, 0.0), slope=1.0, color="0.3", linestyle="--", linewidth=1, zorder=1, label="no shrinkage")
+    # cividis is made for colour-blind readers and darkens steadily, so it prints in grey
+    points = ax.scatter(x, y, c=shade, cmap="cividis_r", vmin=0.0, vmax=1.0, s=22, edgecolors="0.25", linewidths=0.4,
+                        zorder=2)  # fmt: skip
+    ax.set_aspect("equal", adjustable="datalim")  # so that the line of no shrinkage rises at 45 degrees
+    ax.set(xlabel=f"Least-squares effect ({units})", ylabel=f"Empirical-Bayes effect ({units})")
+    ax.figure.colorbar(points, ax=ax, label="P(I(t) = 1 | Y)")
+    left_out = int((~shown).all(axis=1).sum())
+    if left_out:
+        ax.plot([], [], " ", label=f"left out: {left_out} tissue{'s' * (left_out > 1)} without least squares")
+    above(ax, columns=2)
+    return ax
+
+
+def alpha_profile(profile: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """The likelihood profiled in the slab's power alpha, its maximum and interval, and where the paper's slab stands.
+
+    Parameters
+    ----------
+    profile
+        As from `ebmodel.alpha_profile`.
+    ax
+        Where to draw; a new figure if None.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = ax if ax is not None else new_axes(6.4, 4.0)
+    drop = profile["loglik"] - profile["loglik"].max()
+    level, estimate = profile.attrs["level"], float(profile["estimate"])
+    low, high = profile.attrs["range"]
+    interval = float(profile["lower"].fillna(low)), float(profile["upper"].fillna(high))
+    ax.axvspan(*interval, color="0.88", zorder=0, label=f"{100 * level:g} % interval")
+    ax.plot(profile[ALPHA], drop, color="#0072B2", marker="o", markersize=4, label="profile")
+    ax.axvline(estimate, color="#0072B2", linestyle=":", label=f"maximum, α = {estimate:.2f}")
+    ax.axvline(1.0, color="#D55E00", linestyle="--", label="the paper, α = 1")
+    ax.set(xlabel="α, power in Σ₀ = (XᵀX/s)^(−α)", ylabel=f"{profile.attrs['of']} below its maximum", xlim=(low, high))
+    above(ax, columns=2)
+    return ax
+
+
+def _by_tissue(values: Any, fit: Fit) -> xr.DataArray:
+    if isinstance(values, xr.DataArray) and TISSUE in values.coords:
+        return values
+    return xr.DataArray(np.asarray(values), dims=TISSUE, coords={TISSUE: fit.posterior_probability[TISSUE]})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ebmodel import bayes as bayes
+    from ebmodel import checks as checks
     from ebmodel import simulate as simulate
     from ebmodel.bayes.comparison import compare as compare
     from ebmodel.bayes.diagnosis import diagnose as diagnose
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ebmodel.bayes.store import open_posterior as open_posterior
     from ebmodel.bayes.store import save_posterior as save_posterior
     from ebmodel.bootstrapping import bootstrap as bootstrap
+    from ebmodel.checks.checking import check as check
     from ebmodel.data import standardise as standardise
     from ebmodel.errors import InputError as InputError
     from ebmodel.fitting import fit as fit
@@ -38,6 +40,8 @@ _WHERE = {
     "alpha_profile": "shape",
     "bayes": "bayes",
     "bootstrap": "bootstrapping",
+    "check": "checks.checking",
+    "checks": "checks",
     "compare": "bayes.comparison",
     "diagnose": "bayes.diagnosis",
     "fit": "fitting",

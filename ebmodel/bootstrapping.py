@@ -16,6 +16,7 @@ tau1 = 0 or 1, the data sets are drawn as if it were the truth: tau1 = 0 leaves 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,16 +25,16 @@ import xarray as xr
 from ebmodel import fitting
 from ebmodel.data import project_out
 from ebmodel.errors import InputError, expect
-from ebmodel.labels import CHAIN, DRAW, SNP, TISSUE
+from ebmodel.labels import CHAIN, DRAW, SAMPLE, SNP, TISSUE
 from ebmodel.model import Array, Params, Slab, slab_power
 from ebmodel.parallel import spread
-from ebmodel.posterior import draw, posterior
+from ebmodel.posterior import draw, posterior, root
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
 from ebmodel.simulate import model_true
 from ebmodel.statistics import Compressed, whiten
 
-__all__ = ["bootstrap", "redraw"]
+__all__ = ["bootstrap", "redraw", "redraw_with_truth"]
 
 DIMS = {"beta": (SNP,), "active": (TISSUE,), "probability": (TISSUE,), "effects": (TISSUE, SNP)}
 """Of the variables that are not numbers, after chain and draw."""
@@ -127,16 +128,35 @@ def bootstrap(
 
 
 def redraw(fit: Fit, seed: int | np.random.SeedSequence) -> xr.DataArray:
-    """Responses drawn from the fitted model, (sample, tissue), in the units of Y; NaN where Y is.
+    """Responses drawn from the fitted model, (sample, tissue), in the units of Y; NaN where Y is."""
+    return redraw_with_truth(fit, seed)["Y"]
 
-    The covariates' part, which the model leaves open, is left out: the contrasts that it concerns are as drawn.
+
+def redraw_with_truth(fit: Fit, seed: int | np.random.SeedSequence, params: Params | None = None) -> xr.Dataset:
+    """``Y`` (sample, tissue) drawn from the fitted model, NaN where Y is, with ``active`` and ``effects`` behind it.
+
+    The covariates' part, which the model leaves open, is left out: the contrasts that it concerns are as drawn. A
+    latent beta is drawn from its posterior. With ``params`` these are used in place of the fit's.
     """
     ds = fit.dataset
     X = ds["X"].to_numpy()
     if "covariates" in ds:
         (X,), _ = project_out(ds["covariates"].to_numpy(), X)  # Sigma0 is that of X beside the covariates
-    drawn = model_true(fit.params, X=X, m=ds.sizes[TISSUE], seed=seed, posterior=False)
-    return ds["Y"].copy(data=np.where(np.isnan(ds["Y"]), np.nan, drawn["Y"]))
+    if params is None:
+        params = fit.params
+        if "beta_covariance" in ds:
+            stream = np.random.SeedSequence(seed) if isinstance(seed, int) else seed
+            rng = np.random.default_rng(np.random.SeedSequence(stream.entropy, spawn_key=(*stream.spawn_key, BETA)))
+            z = rng.standard_normal(ds.sizes[SNP])
+            params = replace(params, beta=np.asarray(params.beta) + z @ root(fit.beta_covariance.to_numpy()))
+    drawn = model_true(params, X=X, m=ds.sizes[TISSUE], seed=seed, posterior=False)
+    names = {dim: ds[dim] for dim in (SAMPLE, TISSUE, SNP)}
+    truth = drawn[["Y", "active", "effects"]].drop_vars([*drawn.coords]).assign_coords(names)
+    return truth.assign(Y=truth["Y"].where(ds["Y"].notnull()))
+
+
+BETA = 0x62657461
+"""Key of the random numbers of a latent beta, apart from those of the rest."""
 
 
 class _Refit(NamedTuple):

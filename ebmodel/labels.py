@@ -8,12 +8,14 @@ __all__ = [
     "ALPHA",
     "CANDIDATE",
     "CHAIN",
+    "CHECK",
     "COVARIATE",
     "DIRECTION",
     "DRAW",
     "ITERATION",
     "OBSERVATION",
     "QUANTITY",
+    "REPLICATE",
     "SAMPLE",
     "SNP",
     "SNP_OTHER",
@@ -30,8 +32,10 @@ COVARIATE: Final = "covariate"
 ITERATION: Final = "iteration"
 START: Final = "start"
 CHAIN: Final = "chain"
+CHECK: Final = "check"
 DRAW: Final = "draw"
 CANDIDATE: Final = "candidate"
 DIRECTION: Final = "direction"
 OBSERVATION: Final = "observation"
 QUANTITY: Final = "quantity"
+REPLICATE: Final = "replicate"

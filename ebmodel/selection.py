@@ -9,21 +9,21 @@ zero are passed over, and the table says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, product
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from scipy.special import softmax
 
-from ebmodel.data import NEGLIGIBLE, Data, tidy
+from ebmodel.data import Data, tidy
 from ebmodel.errors import InputError, expect
 from ebmodel.fitting import fit
 from ebmodel.labels import CANDIDATE
 from ebmodel.mean import MEANS
 from ebmodel.model import Slab
-from ebmodel.parallel import one_thread
 from ebmodel.relevance import SPARSE
+from ebmodel.residuals import Frame, correlation
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
 
@@ -111,43 +111,18 @@ def select(
     return Selection(table, fits[order[0]])
 
 
-@one_thread
 def _residuals(data: Data) -> dict[str, Any]:
-    """How far least-squares residuals of tissues that share samples are correlated, beyond chance.
-
-    Over the samples that tissues s and t share, residuals e = M y of independent errors have about
-    E r^2 = tr(M_s M_t) / (tr M_s tr M_t), M restricted to those samples: 1/dof where all are shared.
-    """
-    seen, E, Q = data.observed, np.zeros(data.Y.shape), []
-    for t, rows in enumerate(seen.T):
-        U, sv, _ = np.linalg.svd(np.hstack([data.C, data.X]) * rows[:, None], full_matrices=False)
-        Q.append(U[:, sv > NEGLIGIBLE * sv.max(initial=0.0)])  # H = Q Q' on the tissue's rows, 0 elsewhere
-        y = np.where(rows, data.Y[:, t], 0.0)
-        E[:, t] = y - Q[t] @ (Q[t].T @ y)
-    leverage = np.transpose([np.sum(basis**2, axis=1) for basis in Q])  # diagonals of H
-    free = (seen - leverage).T @ seen  # tr M_s over the samples that t has too
-    products, squares = E.T @ E, (E**2).T @ seen
-    chance, beyond = [], []
-    for s, t in combinations(range(len(Q)), 2):
-        a, b = free[s, t], free[t, s]
-        if min(a, b) < FEWEST or min(squares[s, t], squares[t, s]) == 0.0:
-            continue
-        trace = a + b - np.sum(seen[:, s] & seen[:, t]) + np.sum((Q[s].T @ Q[t]) ** 2)
-        chance.append(trace / (a * b))
-        beyond.append(products[s, t] ** 2 / (squares[s, t] * squares[t, s]) - chance[-1])
-    if not chance:
-        return {"residual_correlation": np.nan, "caution": ""}
-    z = np.sum(beyond) / np.sqrt(2.0 * np.sum(np.square(chance)))  # r^2 is about chi-squared on one times its mean
-    size = float(np.sqrt(max(np.mean(beyond), 0.0)))
+    """How far least-squares residuals of tissues that share samples are correlated, beyond chance."""
+    frame = Frame(np.hstack([data.C, data.X]), data.observed)
+    found = correlation(frame, frame.residuals(data.Y))
+    size = found.excess
     caution = (
         f"residuals of different tissues are correlated (root mean square {size:.2f}), which the model takes for "
         "shared effects: candidates whose mean is not zero are passed over"
     )
-    return {"residual_correlation": size, "caution": caution if size > MATERIAL and z > BEYOND else ""}
+    return {"residual_correlation": size, "caution": caution if size > MATERIAL and found.z > BEYOND else ""}
 
 
-FEWEST = 10
-"""Degrees of freedom that the residuals of two tissues must share to be compared."""
 MATERIAL, BEYOND = 0.1, 4.0
 """A smaller correlation does little harm; the other is in standard errors, as if pairs of tissues were independent."""
 

@@ -26,6 +26,7 @@ MODULES = {
     "unconstrained": "unconstrained",
     "competition": "competition",
     "violations": "violations",
+    "checks": "checks",
     "theorem2": "theorem2",
     "starts": "starts",
     "sizes": "starts",

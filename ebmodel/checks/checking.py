@@ -1,0 +1,279 @@
+"""Every assumption of the model checked on the data of a fit.
+
+A check is a discrepancy, a number that is large where one assumption fails, and its reference: what it is where all
+assumptions hold. The parametric bootstrap draws data from the fitted model, on the same design and with the same
+responses missing, fits them as the data were fitted and computes the discrepancy anew; with B such data sets
+
+    p = (1 + #{T_b >= T}) / (B + 1)
+
+is uniform under the model but for what the fitted parameters differ from the true ones. The plug-in p-value skips the
+second fit: the discrepancy of drawn data is taken at the parameters that they were drawn with. The data's own
+parameters were fitted to them, and fit them better than true ones would, so its p-values are too large (conservative):
+it misses violations, but one that it finds is there. It needs a fraction of the time.
+
+With draws of the full posterior, data are drawn at one of its draws each and fitted by EM: a posterior predictive
+p-value of the same discrepancies, to which the uncertainty of the parameters belongs.
+
+Two checks differ. Whether responses are missing at random is judged by shuffling who lacks which tissues; whether
+tissues suffice is no hypothesis but a question of design, answered by the drawn data: by how much do the effects'
+squared errors grow when parameters are estimated? Its "p-value" is the share of drawn data in which by 10 % at most,
+and its verdict goes by the mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from ebmodel.checks.catalogue import CHECKS, DESIGN, MISSING, SHAPE
+from ebmodel.checks.missing import missing_by_value
+from ebmodel.checks.reference import Replicate, procedure_of, run_batch, values
+from ebmodel.checks.value import Value, cannot
+from ebmodel.checks.view import View, frame_of
+from ebmodel.errors import InputError, expect, listed
+from ebmodel.fitting import fit as fit_model
+from ebmodel.labels import CHAIN, CHECK, DRAW, REPLICATE, TISSUE
+from ebmodel.model import Array, Params
+from ebmodel.parallel import spread
+from ebmodel.results import Fit
+from ebmodel.shape import alpha_profile
+
+__all__ = ["check"]
+
+LEVEL, CLEAR = 0.05, 0.01
+"""Below the first p-value an assumption is doubtful, below the second it fails."""
+TOLERABLE = 0.1
+"""Excess over the oracle's risk that does little harm."""
+BATCH = 10
+"""Replicates that a worker does before it reports."""
+
+
+def check(
+    fit: Fit | xr.DataTree,
+    checks: Any = None,
+    replicates: int = 199,
+    refit: bool = True,
+    groups: Any = None,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Check every assumption of the model on the data of a fit.
+
+    Parameters
+    ----------
+    fit
+        As from `ebmodel.fit`, or draws as from `ebmodel.sample` (whose data are then fitted by EM too).
+    checks
+        Names of those to make, of `ebmodel.checks.CHECKS`; all if None.
+    replicates
+        Data sets drawn from the model for the reference distribution; the least p-value is 1/(replicates + 1).
+    refit
+        Whether to fit each of them: p-values that are uniform under the model. If not, only the plug-in p-values, which
+        are conservative and need a fraction of the time.
+    groups : (tissue,), optional
+        Which group of related tissues each belongs to: one label a tissue (matched by name where it has names), or
+        ``"names"`` for the first word of their names (``Brain - Cortex``, ``Artery_Aorta``).
+    seed
+        Of the random numbers. The same seed gives the same result, whatever ``jobs``.
+    jobs
+        Processes; -1 for all cores.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Dataset (check)
+        ``assumption``, with its equation; ``statistic``, what is computed, and ``observed``, its value, nan where it
+        cannot be; ``p_value``, calibrated, and ``p_plugin``, conservative; ``reference`` (check, replicate), of
+        which ``reference_median`` and ``reference_95`` are quantiles; ``effect``, how large the violation is, and
+        ``meaning``, the same in words with its units; ``verdict``, "no sign against it", "doubtful" (p <= 0.05),
+        "fails" (p <= 0.01) or "not checked"; ``remedy``. Attributes: ``replicates``, how many ``failed`` to be fitted
+        and why (``failure``), ``seed``, ``at``, what the reference is.
+
+    Raises
+    ------
+    InputError
+        If a name is not in the catalogue, there are no replicates, no drawn data set could be fitted, or ``fit`` is
+        neither a fit nor draws.
+
+    Examples
+    --------
+    >>> import ebmodel
+    >>> gene = ebmodel.simulate.setting(1, rho=0.4, signal=2, m=20, p=4, seed=1)
+    >>> found = ebmodel.check(ebmodel.fit(gene.X, gene.Y), replicates=19, refit=False, progress=False)
+    >>> found.sel(check="independent-errors").verdict.item()
+    'no sign against it'
+    """
+    names = list(CHECKS) if checks is None else [checks] if isinstance(checks, str) else list(checks)
+    unknown = [name for name in names if name not in CHECKS]
+    expect(not unknown, f"of {', '.join(CHECKS)}", ", ".join(map(str, unknown)), "checks", "choose from these")
+    expect(replicates >= 1, "at least 1", replicates, "replicates", "leave the default")
+    base, params = _fit_of(fit, replicates, seed)
+    drawn, shuffles = np.random.SeedSequence(seed).spawn(2)
+    view = View(base, frame_of(base), _groups(base, groups))
+    found = values(view)
+    done = _draw(view, params, drawn.spawn(replicates), refit, jobs, progress)
+    failures = [replicate.failure for replicate in done if replicate.failure]
+    if len(failures) == replicates:
+        where = "every data set drawn from the fit"
+        raise InputError("data that can be fitted", f"({failures[0]})", where, "see whether the fit is sensible")
+
+    rows = {name: _tested(name, found[name], done, refit) for name in names if name in found}
+    if MISSING in names:
+        rows[MISSING] = _shuffled(*missing_by_value(view, replicates, shuffles))
+    if DESIGN in names:
+        rows[DESIGN] = _design(done, refit)
+    if rows.get(SHAPE, {}).get("verdict") in VERDICTS[:2]:
+        rows[SHAPE]["effect"], rows[SHAPE]["meaning"] = _alpha(base)
+    reference = np.array([rows[name].pop("reference") for name in names])
+    table = xr.Dataset({key: (CHECK, [rows[name][key] for name in names]) for key in rows[names[0]]}, {CHECK: names})
+    table["reference"] = (CHECK, REPLICATE), reference
+    table.attrs = {
+        "replicates": replicates,
+        "failed": len(failures),
+        "failure": failures[0] if failures else "",
+        "seed": seed,
+        "refitted": int(refit),
+        "at": "draws of the posterior" if isinstance(fit, xr.DataTree) else "the fitted parameters",
+    }
+    return table
+
+
+def _fit_of(fit: Fit | xr.DataTree, size: int, seed: int) -> tuple[Fit, list[Params | None]]:
+    """The EM fit, and the parameters to draw data with: its own (None), or those of ``size`` draws of a posterior."""
+    if isinstance(fit, Fit):
+        return fit, [None] * size
+    do = "give what ebmodel.fit or ebmodel.sample returned"
+    known = isinstance(fit, xr.DataTree) and {"posterior", "constant_data", "observed_data"} <= set(fit.children)
+    expect(known, "a fit or draws of the posterior", type(fit).__name__, "check", do)
+    constant, posterior = fit["constant_data"].to_dataset(), fit["posterior"].to_dataset()
+    slab = constant["slab_matrix"].to_numpy() if "slab_matrix" in constant else fit.attrs["slab"]
+    Y, C = fit["observed_data"]["Y"], constant.get("covariates")
+    base = fit_model(constant["X"], Y, slab=slab, mean=fit.attrs["mean"], covariates=C)
+    total = posterior.sizes[CHAIN] * posterior.sizes[DRAW]
+    chosen = np.random.default_rng(seed).choice(total, size, replace=total < size)
+    places = zip(*np.unravel_index(chosen, (posterior.sizes[CHAIN], posterior.sizes[DRAW])), strict=True)
+    return base, [_params_of(posterior.isel({CHAIN: int(i), DRAW: int(j)}), slab) for i, j in places]
+
+
+def _params_of(draw: xr.Dataset, slab: Any) -> Params:
+    return Params(
+        tau1=float(draw["tau1"]),
+        beta=draw["beta"].to_numpy(),
+        eta=float(draw["eta"]),
+        sigma2=float(draw["sigma2"]),
+        slab=float(draw["alpha"]) if "alpha" in draw else slab,
+        kappa=float(draw["kappa"]) if "kappa" in draw else None,
+    )
+
+
+def _groups(fit: Fit, groups: Any) -> NDArray[Any] | None:
+    """One label a tissue, in the order of the fit."""
+    if groups is None:
+        return None
+    tissues = [str(name) for name in fit.dataset[TISSUE].to_numpy()]
+    if isinstance(groups, str):
+        expect(groups == "names", "labels, or the word 'names'", repr(groups), "groups", "give one label a tissue")
+        return np.array([re.split(r"[\s_\-]+", name)[0] for name in tissues])
+    if isinstance(groups, Mapping | pd.Series | xr.DataArray):
+        series = groups.to_series() if isinstance(groups, xr.DataArray) else pd.Series(groups)
+        series.index = series.index.astype(str)
+        lacking = [name for name in tissues if name not in series.index]
+        expect(not lacking, "a label for every tissue", f"none for {listed(lacking)}", "groups", "name their group")
+        return series.loc[tissues].astype(str).to_numpy()
+    labels = np.asarray(groups)
+    expect(labels.shape == (len(tissues),), f"{len(tissues)} labels", f"{labels.shape}", "groups", "one a tissue")
+    return labels.astype(str)
+
+
+def _draw(
+    view: View,
+    params: list[Params | None],
+    streams: list[np.random.SeedSequence],
+    refit: bool,
+    jobs: int,
+    progress: bool,
+) -> list[Replicate]:
+    batches = [slice(i, i + BATCH) for i in range(0, len(params), BATCH)]
+    tasks = [(view.fit, params[batch], streams[batch], refit, view.groups) for batch in batches]
+    done = spread(run_batch, tasks, jobs=jobs, title="checks", progress=progress, size=len, total=len(params))
+    return [replicate for batch in done for replicate in batch]
+
+
+def _tested(name: str, value: Value, done: list[Replicate], refit: bool) -> dict[str, Any]:
+    """One check's row: where its value lies among those of drawn data."""
+    known = np.array([replicate.known[name] for replicate in done])
+    refitted = np.array([replicate.refitted.get(name, np.nan) for replicate in done])
+    p_value = _p_value(value.statistic, refitted) if refit else np.nan
+    p_plugin = _p_value(value.statistic, known)
+    return _row(name, value, refitted if refit else known, p_value, p_plugin)
+
+
+def _shuffled(value: Value, reference: Array) -> dict[str, Any]:
+    p_value = _p_value(value.statistic, reference)
+    return _row(MISSING, value, reference, p_value, p_value)
+
+
+def _design(done: list[Replicate], refit: bool) -> dict[str, Any]:
+    """By how much the drawn data's effects are worse for having been fitted with estimated parameters."""
+    loss, least = (np.array([getattr(replicate, name) for replicate in done]) for name in ("loss", "least"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        excess = loss / least - 1.0
+    if not refit or not np.nansum(least) > 0.0:
+        why = "needs refit=True" if not refit else "nothing is active in data drawn from the fit"
+        return _row(DESIGN, cannot(why), excess, np.nan, np.nan)
+    mean = float(np.nansum(loss) / np.nansum(least) - 1.0)
+    words = "estimating the parameters adds {} % to the oracle's squared error of effects"
+    row = _row(DESIGN, Value(mean, 100.0 * mean, words), excess, _p_value(-TOLERABLE, -excess), np.nan)
+    return row | {"verdict": VERDICTS[0] if mean > SEVERE else VERDICTS[1] if mean > TOLERABLE else VERDICTS[2]}
+
+
+SEVERE = 0.5
+VERDICTS = "fails", "doubtful", "no sign against it", "not checked"
+
+
+def _alpha(fit: Fit) -> tuple[float, str]:
+    """The alpha that the data prefer, less the fit's, and in words with its interval."""
+    ds = fit.dataset
+    profile = alpha_profile(ds["X"], ds["Y"], procedure_of(fit).mean, ds.get("covariates"))
+    low, high = profile.attrs["range"]
+    lower, upper = float(profile["lower"].fillna(low)), float(profile["upper"].fillna(high))
+    best = float(profile["estimate"])
+    words = f"alpha = {best:.2f} (95 % interval {lower:.2f} to {upper:.2f}) in place of {fit.params.alpha:g}"
+    return best - fit.params.alpha, words
+
+
+def _p_value(observed: float, reference: Array) -> float:
+    """(1 + #{T_b >= T}) / (B + 1), over the data sets on which the discrepancy can be computed."""
+    reference = reference[np.isfinite(reference)]
+    if not np.isfinite(observed) or len(reference) == 0:
+        return np.nan
+    return float((1 + np.sum(reference >= observed)) / (1 + len(reference)))
+
+
+def _row(name: str, value: Value, reference: Array, p_value: float, p_plugin: float) -> dict[str, Any]:
+    made = CHECKS[name]
+    p = p_value if np.isfinite(p_value) else p_plugin
+    verdict = VERDICTS[3] if np.isnan(p) else VERDICTS[0] if p <= CLEAR else VERDICTS[1] if p <= LEVEL else VERDICTS[2]
+    finite = reference[np.isfinite(reference)]
+    return {
+        "assumption": made.assumption,
+        "statistic": made.statistic,
+        "observed": value.statistic,
+        "reference_median": float(np.median(finite)) if len(finite) else np.nan,
+        "reference_95": float(np.quantile(finite, 1.0 - LEVEL)) if len(finite) else np.nan,
+        "p_value": p_value,
+        "p_plugin": p_plugin,
+        "effect": value.effect,
+        "meaning": value.sentence,
+        "verdict": verdict,
+        "remedy": made.remedy if verdict in VERDICTS[:2] else "",
+        "reference": reference,
+    }

@@ -68,7 +68,7 @@ def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     groups = np.arange(int(cell["m"])) // GROUP
     seed_ = int(seed.generate_state(1)[0])
     found = ebmodel.check(fit, replicates=REPLICATES, groups=groups, seed=seed_, progress=False)
-    record = {"excess": float(found["observed"].sel(check=DESIGN))}
+    record = {"given_away": float(found["observed"].sel(check=DESIGN))}
     for name in CHECKS:
         row = found.sel(check=name)
         record |= {f"p_{name}": float(row["p_value"]), f"plugin_{name}": float(row["p_plugin"])}

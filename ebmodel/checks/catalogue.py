@@ -97,7 +97,7 @@ CHECKS: dict[str, Check] = {
     ),
     DESIGN: Check(
         "Theorem 2: enough tissues for plug-in hyperparameters",
-        "share of the oracle's risk that estimating the hyperparameters adds",
+        "share of the oracle's gain over least squares or zero that estimating the hyperparameters gives away",
         "use ebmodel.bootstrap or ebmodel.sample, which carry the uncertainty; mean='zero' or 'hierarchical' "
         "has fewer parameters",
         None,

@@ -15,9 +15,9 @@ With draws of the full posterior, data are drawn at one of its draws each and fi
 p-value of the same discrepancies, to which the uncertainty of the parameters belongs.
 
 Two checks differ. Whether responses are missing at random is judged by shuffling who lacks which tissues; whether
-tissues suffice is no hypothesis but a question of design, answered by the drawn data: by how much do the effects'
-squared errors grow when parameters are estimated? Its "p-value" is the share of drawn data in which by 10 % at most,
-and its verdict goes by the mean.
+tissues suffice is no hypothesis but a question of design, answered by the drawn data: of what the oracle gains over the
+better of least squares and zero, in squared error of effects, how much is given away by estimating the parameters? Its
+"p-value" is the share of drawn data in which that is 10 % at most, and its verdict goes by the mean.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ __all__ = ["check"]
 
 LEVEL, CLEAR = 0.05, 0.01
 """Below the first p-value an assumption is doubtful, below the second it fails."""
-TOLERABLE = 0.1
-"""Excess over the oracle's risk that does little harm."""
+TOLERABLE, SEVERE = 0.1, 0.5
+"""Shares of the oracle's gain that may be lost with little harm, and that make the fit a poor one."""
 BATCH = 10
 """Replicates that a worker does before it reports."""
 
@@ -211,7 +211,8 @@ def _tested(name: str, value: Value, done: list[Replicate], refit: bool) -> dict
     """One check's row: where its value lies among those of drawn data."""
     known = np.array([replicate.known[name] for replicate in done])
     refitted = np.array([replicate.refitted.get(name, np.nan) for replicate in done])
-    p_value = _p_value(value.statistic, refitted) if refit else np.nan
+    fitted = np.array([not replicate.failure for replicate in done])
+    p_value = _p_value(value.statistic, refitted[fitted]) if refit else np.nan
     p_plugin = _p_value(value.statistic, known)
     return _row(name, value, refitted if refit else known, p_value, p_plugin)
 
@@ -222,20 +223,23 @@ def _shuffled(value: Value, reference: Array) -> dict[str, Any]:
 
 
 def _design(done: list[Replicate], refit: bool) -> dict[str, Any]:
-    """By how much the drawn data's effects are worse for having been fitted with estimated parameters."""
-    loss, least = (np.array([getattr(replicate, name) for replicate in done]) for name in ("loss", "least"))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        excess = loss / least - 1.0
-    if not refit or not np.nansum(least) > 0.0:
-        why = "needs refit=True" if not refit else "nothing is active in data drawn from the fit"
-        return _row(DESIGN, cannot(why), excess, np.nan, np.nan)
-    mean = float(np.nansum(loss) / np.nansum(least) - 1.0)
-    words = "estimating the parameters adds {} % to the oracle's squared error of effects"
-    row = _row(DESIGN, Value(mean, 100.0 * mean, words), excess, _p_value(-TOLERABLE, -excess), np.nan)
-    return row | {"verdict": VERDICTS[0] if mean > SEVERE else VERDICTS[1] if mean > TOLERABLE else VERDICTS[2]}
+    """How much of what the oracle gains over least squares and zero is lost by fitting drawn data's parameters."""
+    if not refit:
+        return _row(DESIGN, cannot("needs refit=True"), np.full(len(done), np.nan), np.nan, np.nan)
+    losses = np.array([replicate.losses for replicate in done])
+    oracle, *trivial = np.nansum(losses, axis=0)[1:]
+    gain = (min(trivial) - oracle) / np.isfinite(losses[:, 0]).sum()
+    if not gain > 0.0:
+        why = "nothing is active in data drawn from the fit"
+        return _row(DESIGN, cannot(why), np.full(len(done), np.nan), np.nan, np.nan)
+    lost = (losses[:, 0] - losses[:, 1]) / gain
+    mean = float(np.nanmean(lost))
+    words = "estimating the parameters gives away {} % of what the oracle gains over least squares or zero"
+    row = _row(DESIGN, Value(mean, 100.0 * mean, words), lost, _p_value(-TOLERABLE, -lost), np.nan)
+    verdict = VERDICTS[0] if mean > SEVERE else VERDICTS[1] if mean > TOLERABLE else VERDICTS[2]
+    return row | {"verdict": verdict, "remedy": CHECKS[DESIGN].remedy if mean > TOLERABLE else ""}
 
 
-SEVERE = 0.5
 VERDICTS = "fails", "doubtful", "no sign against it", "not checked"
 
 
@@ -251,9 +255,8 @@ def _alpha(fit: Fit) -> tuple[float, str]:
 
 
 def _p_value(observed: float, reference: Array) -> float:
-    """(1 + #{T_b >= T}) / (B + 1), over the data sets on which the discrepancy can be computed."""
-    reference = reference[np.isfinite(reference)]
-    if not np.isfinite(observed) or len(reference) == 0:
+    """(1 + #{T_b >= T}) / (B + 1); a discrepancy that cannot be computed on drawn data counts as small."""
+    if not np.isfinite(observed):
         return np.nan
     return float((1 + np.sum(reference >= observed)) / (1 + len(reference)))
 

@@ -45,10 +45,8 @@ class Replicate(NamedTuple):
     """At the parameters fitted to it; empty where it could not be fitted."""
     known: dict[str, float]
     """At the parameters that it was drawn with."""
-    loss: float
-    """Squared error of the refitted effects."""
-    least: float
-    """The same of the oracle's."""
+    losses: tuple[float, float, float, float]
+    """Squared errors of effects: refitted, the oracle's, least squares' (inf where n_t < p), zero's."""
     failure: str
 
 
@@ -77,14 +75,19 @@ def _replicate(
     known = fitting.oracle(X, drawn["Y"], theta, covariates=C)
     at_known = {name: value.statistic for name, value in values(replace(view, fit=known)).items()}
     if procedure is None:
-        return Replicate({}, at_known, np.nan, np.nan, "")
+        return Replicate({}, at_known, UNKNOWN, "")
     settings: dict[str, Any] = {"mean": procedure.mean, "n_starts": procedure.n_starts}
     if procedure.errors != "equal":
         settings["errors"] = procedure.errors
     try:
         again = fitting.fit(X, drawn["Y"], slab=theta.slab, covariates=C, **settings)
     except InputError as error:
-        return Replicate({}, at_known, np.nan, np.nan, str(error))
+        return Replicate({}, at_known, UNKNOWN, str(error))
     refitted = {name: value.statistic for name, value in values(replace(view, fit=again)).items()}
-    loss, least = (float(((f.effects - drawn["effects"]) ** 2).sum()) for f in (again, known))
-    return Replicate(refitted, at_known, loss, least, "")
+    truth, seen = drawn["effects"], known.dataset["dof"] > 0
+    estimates = again.effects, known.effects, known.ols.fillna(np.inf), 0.0 * truth
+    refitted_, oracle, ols, zero = (float(((found - truth) ** 2).where(seen, 0.0).sum()) for found in estimates)
+    return Replicate(refitted, at_known, (refitted_, oracle, ols, zero), "")
+
+
+UNKNOWN = (np.nan,) * 4

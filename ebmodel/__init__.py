@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ebmodel import bayes as bayes
     from ebmodel import checks as checks
+    from ebmodel import risk as risk
     from ebmodel import simulate as simulate
     from ebmodel.bayes.comparison import compare as compare
     from ebmodel.bayes.diagnosis import diagnose as diagnose
@@ -50,6 +51,7 @@ _WHERE = {
     "open_posterior": "bayes.store",
     "oracle": "fitting",
     "pymc_model": "bayes.models",
+    "risk": "risk",
     "sample": "bayes.sampling",
     "save_posterior": "bayes.store",
     "select": "selection",

@@ -26,6 +26,7 @@ MODULES = {
     "unconstrained": "unconstrained",
     "competition": "competition",
     "violations": "violations",
+    "bounds": "bounds",
     "checks": "checks",
     "theorem2": "theorem2",
     "starts": "starts",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ebmodel.bayes.diagnosis import diagnose as diagnose
     from ebmodel.bayes.models import pymc_model as pymc_model
     from ebmodel.bayes.sampling import sample as sample
+    from ebmodel.bayes.sensitivity import sensitivity as sensitivity
     from ebmodel.bayes.store import open_posterior as open_posterior
     from ebmodel.bayes.store import save_posterior as save_posterior
     from ebmodel.bootstrapping import bootstrap as bootstrap
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from ebmodel.fitting import fit as fit
     from ebmodel.fitting import loglik as loglik
     from ebmodel.fitting import oracle as oracle
+    from ebmodel.information import standard_errors as standard_errors
     from ebmodel.model import Params as Params
+    from ebmodel.profiles import likelihood_ratio as likelihood_ratio
+    from ebmodel.profiles import profile as profile
     from ebmodel.results import Fit as Fit
     from ebmodel.results import open_fit as open_fit
     from ebmodel.selection import select as select
@@ -46,16 +50,20 @@ _WHERE = {
     "compare": "bayes.comparison",
     "diagnose": "bayes.diagnosis",
     "fit": "fitting",
+    "likelihood_ratio": "profiles",
     "loglik": "fitting",
     "open_fit": "results",
     "open_posterior": "bayes.store",
     "oracle": "fitting",
+    "profile": "profiles",
     "pymc_model": "bayes.models",
     "risk": "risk",
     "sample": "bayes.sampling",
     "save_posterior": "bayes.store",
     "select": "selection",
+    "sensitivity": "bayes.sensitivity",
     "simulate": "simulate",
+    "standard_errors": "information",
     "standardise": "data",
 }
 

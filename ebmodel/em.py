@@ -29,7 +29,7 @@ from ebmodel.model import Array
 from ebmodel.statistics import Statistics
 from ebmodel.variance import slab_and_error_variance
 
-__all__ = ["State", "expectation", "from_responsibilities", "maximisation", "nothing", "run"]
+__all__ = ["State", "expectation", "extrapolate", "from_responsibilities", "maximisation", "nothing", "run"]
 
 
 class State(NamedTuple):
@@ -112,7 +112,7 @@ def run(stats: Statistics, state: State, tol: float, max_iter: int, learn: bool 
         first = maximisation(stats, T, state, learn)
         T, loglik_first = expectation(stats, first)
         second = maximisation(stats, T, first, learn, not learn or len(stats.d) == 1)
-        leap = _extrapolate(stats, state, first, second) if learn else second
+        leap = extrapolate(stats, state, first, second) if learn else second
         T, loglik_leap = expectation(stats, leap)
         if not loglik_leap >= loglik_first:
             leap = second
@@ -128,7 +128,7 @@ def run(stats: Statistics, state: State, tol: float, max_iter: int, learn: bool 
 
 
 @kernel
-def _extrapolate(stats: Statistics, zero: State, first: State, second: State) -> State:
+def extrapolate(stats: Statistics, zero: State, first: State, second: State) -> State:
     """SQUAREM's leap in unconstrained coordinates, with steplength |step| / |change of step| > 1."""
     unit = np.sqrt(np.mean(stats.d) / first.sigma2)
     x0, x1, x2 = _pack(zero, unit), _pack(first, unit), _pack(second, unit)

@@ -68,7 +68,12 @@ def data(cell: Cell, stream: np.random.SeedSequence) -> xr.Dataset:
 
 def replicate(cell: Cell, stream: np.random.SeedSequence) -> Record:
     """What every check gives on one data set: see `whole` and `quick`."""
-    return (whole if cell["violation"] in WHOLE else quick)(cell, *stream.spawn(2))
+    found = (whole if cell["violation"] in WHOLE else quick)(cell, *stream.spawn(2))
+    return {"given_away": np.nan, **{f"{kind}_{name}": np.nan for kind in KINDS for name in CHECKS}, **found}
+
+
+KINDS = ("p", "plugin", "fires", "effect", "observed", "refitted", "known")
+"""What is stored of a check."""
 
 
 def whole(cell: Cell, drawn: np.random.SeedSequence, seed: np.random.SeedSequence) -> Record:
@@ -83,6 +88,7 @@ def whole(cell: Cell, drawn: np.random.SeedSequence, seed: np.random.SeedSequenc
         made = str(row["verdict"].item()) != "not checked"
         fires = float(str(row["verdict"].item()) in ("doubtful", "fails")) if made else np.nan
         record |= {f"p_{name}": float(row["p_value"]), f"plugin_{name}": float(row["p_plugin"]), f"fires_{name}": fires}
+        record[f"effect_{name}"] = float(row["effect"])
     return record
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ebmodel import bayes as bayes
+    from ebmodel import calibration as calibration
     from ebmodel import checks as checks
     from ebmodel import risk as risk
     from ebmodel import simulate as simulate
@@ -45,6 +46,7 @@ _WHERE = {
     "alpha_profile": "shape",
     "bayes": "bayes",
     "bootstrap": "bootstrapping",
+    "calibration": "calibration",
     "check": "checks.checking",
     "checks": "checks",
     "compare": "bayes.comparison",

@@ -28,11 +28,11 @@ from ebmodel.errors import InputError, expect
 from ebmodel.labels import CHAIN, DRAW, SAMPLE, SNP, TISSUE
 from ebmodel.model import Array, Params, Slab, slab_power
 from ebmodel.parallel import spread
-from ebmodel.posterior import draw, posterior, root
+from ebmodel.posterior import draw, posterior
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
 from ebmodel.simulate import model_true
-from ebmodel.statistics import Compressed, whiten
+from ebmodel.statistics import Compressed, slab_factor, whiten
 
 __all__ = ["bootstrap", "redraw", "redraw_with_truth"]
 
@@ -133,10 +133,10 @@ def redraw(fit: Fit, seed: int | np.random.SeedSequence) -> xr.DataArray:
 
 
 def redraw_with_truth(fit: Fit, seed: int | np.random.SeedSequence, params: Params | None = None) -> xr.Dataset:
-    """``Y`` (sample, tissue) drawn from the fitted model, NaN where Y is, with ``active`` and ``effects`` behind it.
+    """``Y`` (sample, tissue) drawn from the model, NaN where Y is, with ``active``, ``effects`` and ``beta`` behind it.
 
-    The covariates' part, which the model leaves open, is left out: the contrasts that it concerns are as drawn. A
-    latent beta is drawn from its posterior. With ``params`` these are used in place of the fit's.
+    At the fit's parameters, or at ``params``. The fit's beta, if latent, is drawn from its prior N(0, kappa Sigma0).
+    The covariates' part, which the model leaves open, is left out: the contrasts that it concerns are as drawn.
     """
     ds = fit.dataset
     X = ds["X"].to_numpy()
@@ -144,19 +144,24 @@ def redraw_with_truth(fit: Fit, seed: int | np.random.SeedSequence, params: Para
         (X,), _ = project_out(ds["covariates"].to_numpy(), X)  # Sigma0 is that of X beside the covariates
     if params is None:
         params = fit.params
-        if "beta_covariance" in ds:
-            stream = np.random.SeedSequence(seed) if isinstance(seed, int) else seed
-            rng = np.random.default_rng(np.random.SeedSequence(stream.entropy, spawn_key=(*stream.spawn_key, BETA)))
-            z = rng.standard_normal(ds.sizes[SNP])
-            params = replace(params, beta=np.asarray(params.beta) + z @ root(fit.beta_covariance.to_numpy()))
+        if params.kappa is not None:
+            params = replace(params, beta=_mean_effect(params, X, seed), kappa=None)
     drawn = model_true(params, X=X, m=ds.sizes[TISSUE], seed=seed, posterior=False)
     names = {dim: ds[dim] for dim in (SAMPLE, TISSUE, SNP)}
-    truth = drawn[["Y", "active", "effects"]].drop_vars([*drawn.coords]).assign_coords(names)
+    truth = drawn[["Y", "active", "effects", "beta"]].drop_vars([*drawn.coords]).assign_coords(names)
     return truth.assign(Y=truth["Y"].where(ds["Y"].notnull()))
 
 
+def _mean_effect(params: Params, X: Array, seed: int | np.random.SeedSequence) -> Array:
+    """beta ~ N(0, kappa Sigma0), from random numbers apart from those of the rest. Equation (H)."""
+    stream = np.random.SeedSequence(seed) if isinstance(seed, int) else seed
+    rng = np.random.default_rng(np.random.SeedSequence(stream.entropy, spawn_key=(*stream.spawn_key, BETA)))
+    S = slab_factor(X, params.slab)
+    return np.asarray(np.sqrt(params.kappa or 0.0) * S @ rng.standard_normal(S.shape[1]))
+
+
 BETA = 0x62657461
-"""Key of the random numbers of a latent beta, apart from those of the rest."""
+"""Key of the stream of a latent beta."""
 
 
 class _Refit(NamedTuple):

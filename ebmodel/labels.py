@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "ALPHA",
+    "BIN",
     "CANDIDATE",
     "CHAIN",
     "CHECK",
@@ -13,13 +14,16 @@ __all__ = [
     "DIRECTION",
     "DRAW",
     "ITERATION",
+    "LEVEL",
     "OBSERVATION",
+    "POINT",
     "QUANTITY",
     "REPLICATE",
     "SAMPLE",
     "SNP",
     "SNP_OTHER",
     "START",
+    "THRESHOLD",
     "TISSUE",
 ]
 
@@ -39,3 +43,7 @@ DIRECTION: Final = "direction"
 OBSERVATION: Final = "observation"
 QUANTITY: Final = "quantity"
 REPLICATE: Final = "replicate"
+BIN: Final = "bin"
+LEVEL: Final = "level"
+POINT: Final = "point"
+THRESHOLD: Final = "threshold"

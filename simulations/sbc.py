@@ -14,12 +14,12 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import xarray as xr
-from arviz_stats.ecdf_utils import ecdf_pit
 from matplotlib.figure import Figure
 
 from ebmodel.bayes import WEAK
 from ebmodel.bayes.models import Problem, pose
 from ebmodel.bayes.sampling import draw_prior, nuts, recover
+from ebmodel.calibration.ranks import difference, gap, rank, strays
 from ebmodel.model import Array
 from simulations.study import Cell, Record, Study, Whole
 from simulations.tables import markdown
@@ -90,33 +90,12 @@ def prior(missing: float, mean: str) -> xr.Dataset:
     return draw_prior(pose(X, np.where(gone, np.nan, 1.0), "g", mean, PRIORS), MOST, seed=1)
 
 
-def rank(truth: float, draws: Array, rng: np.random.Generator) -> float:
-    """Share of draws below the truth, ties and the step itself broken at random: uniform on (0, 1) if calibrated."""
-    below, ties = np.sum(draws < truth), np.sum(draws == truth)
-    return float((below + rng.random() * (ties + 1)) / (len(draws) + 1))
-
-
 def _loglik(problem: Problem, truth) -> float:
     import ebmodel
 
     theta = {name: float(truth[name]) for name in ("tau1", "eta", "sigma2")}
     params = ebmodel.Params(beta=truth["beta"].to_numpy(), **theta)
     return ebmodel.loglik(problem.data.X, problem.data.Y, params)
-
-
-@lru_cache
-def band(size: int, level: float) -> tuple[Array, Array, Array]:
-    """Points, and a simultaneous band for the ECDF of ``size`` uniform ranks (Säilynoja et al. 2022)."""
-    points, _, lower, upper = ecdf_pit(np.linspace(0.0, 1.0, size), level, 2000, rng=np.random.default_rng(1))
-    return points, lower, upper
-
-
-def strays(ranks: Array, level: float) -> bool:
-    """Whether the ECDF of the ranks leaves the band anywhere."""
-    points, lower, upper = band(len(ranks), level)
-    ecdf = np.searchsorted(np.sort(ranks), points, side="right") / len(ranks)
-    inside = (ecdf >= lower - 1e-12) & (ecdf <= upper + 1e-12)
-    return not bool(inside[1:-1].all())
 
 
 def level_each() -> float:
@@ -136,7 +115,7 @@ def table(results: pd.DataFrame) -> str:
     for (missing, hierarchical), group in results.groupby(["missing", "hierarchical"]):
         out = [name for name in QUANTITIES if strays(group[name].to_numpy(), level)]
         caught = [name for name in SQUEEZED if strays(group[f"squeezed_{name}"].to_numpy(), level)]
-        distance = {name: _distance(group[name].to_numpy()) for name in QUANTITIES}
+        distance = {name: gap(group[name].to_numpy()) for name in QUANTITIES}
         worst = max(distance, key=distance.__getitem__)
         rows.append(
             [
@@ -158,29 +137,23 @@ def table(results: pd.DataFrame) -> str:
     return markdown([*header, "simulations with divergences"], rows)
 
 
-def _distance(ranks: Array) -> float:
-    ordered = np.sort(ranks)
-    steps = np.arange(len(ordered) + 1) / len(ordered)
-    return float(max(np.max(np.abs(steps[1:] - ordered)), np.max(np.abs(steps[:-1] - ordered))))
-
-
 def figure(results: pd.DataFrame) -> Figure:
     """ECDF of the ranks less the diagonal, with bands; squeezed draws dashed."""
     groups = list(results.groupby(["missing", "hierarchical"]))
     drawing = Figure(figsize=(2.05 * 5, 1.75 * 2 * len(groups) + 0.6), layout="constrained")
     panels = drawing.subplots(2 * len(groups), 5, sharex=True, sharey=True)
     for (keys, group), rows in zip(groups, np.split(panels, len(groups)), strict=True):
-        points, lower, upper = band(len(group), level_each())
         for ax, name in zip(rows.ravel(), QUANTITIES, strict=True):
-            ax.fill_between(points, lower - points, upper - points, color="0.85", label="band if calibrated")
             for column, look, label in (
                 (name, {"color": "#0072B2"}, "posterior"),
                 (f"squeezed_{name}", {"color": "#D55E00", "linestyle": "--"}, "sd halved"),
             ):
                 if column in group:
-                    ranks = np.sort(group[column].to_numpy())
-                    ecdf = np.searchsorted(ranks, points, side="right") / len(ranks)
-                    ax.plot(points, ecdf - points, linewidth=1.2, label=label, **look)
+                    curve = difference(group[column].to_numpy(), level_each())
+                    if column == name:
+                        band = curve["point"], curve["lower"], curve["upper"]
+                        ax.fill_between(*band, color="0.85", label="band if calibrated")
+                    ax.plot(curve["point"], curve["ecdf"], linewidth=1.2, label=label, **look)
             ax.set_title(LABELS[name], fontsize=9)
         rows[0, 0].set_ylabel(f"{name_of(*keys)}\nECDF − rank", fontsize=8)
         rows[1, 0].set_ylabel("ECDF − rank", fontsize=8)

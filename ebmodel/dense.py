@@ -1,7 +1,8 @@
 """The dense twin: the paper's formulas as printed, with n x n matrices, to be read beside the paper and tested against.
 
 It shares nothing with the fast code but the definitions in `ebmodel.model`. Every function takes ``X`` (n, p), ``Y``
-(n, m) with NaN where missing, optionally covariates ``C`` (n, k), and ``Params``.
+(n, m) with NaN where missing, optionally covariates ``C`` (n, k), and ``Params``; sigma2_t is sigma2 in all tissues
+unless these give their ``relative_variance``.
 
 Where beta is a parameter, tissues are independent and the posterior is exact. Where it has the prior (H) it couples
 them: `evidence_enumerated` is the exact posterior, a sum over every I in {0,1}^m, and the functions named
@@ -28,6 +29,7 @@ __all__ = [
     "em",
     "em_step",
     "em_step_missing",
+    "error_variances",
     "evidence_enumerated",
     "log_bayes_factor",
     "log_density",
@@ -69,6 +71,11 @@ def tissues(X: Array, Y: Array, C: Array | None = None) -> Iterator[tuple[Array,
         yield K.T @ X[rows], K.T @ y[rows]
 
 
+def error_variances(Y: Array, params: Params) -> Array:
+    """sigma2_t of every tissue, equation (E), shape (m,)."""
+    return np.array(np.broadcast_to(np.asarray(params.error_variance, dtype=float), Y.shape[1]))
+
+
 def log_density(y: Array, mean: Array, covariance: Array) -> float:
     """Log of the multivariate normal density psi(y; mean, covariance)."""
     log_det = np.linalg.slogdet(covariance)[1]
@@ -76,18 +83,18 @@ def log_density(y: Array, mean: Array, covariance: Array) -> float:
 
 
 def log_null(X: Array, Y: Array, params: Params, C: Array | None = None) -> Array:
-    """Spike: log g0 = log psi(y_t; 0, sigma2 I), shape (m,)."""
-    data = tissues(X, Y, C)
-    return np.array([log_density(y, 0 * y, params.sigma2 * np.eye(len(y))) for _, y in data])
+    """Spike: log g0 = log psi(y_t; 0, sigma2_t I), shape (m,)."""
+    data = zip(error_variances(Y, params), tissues(X, Y, C), strict=True)
+    return np.array([log_density(y, 0 * y, sigma2 * np.eye(len(y))) for sigma2, (_, y) in data])
 
 
 def log_slab(X: Array, Y: Array, params: Params, C: Array | None = None) -> Array:
-    """Slab: log g1 = log psi(y_t; X_t beta, sigma2 I + eta H_t), H_t = X_t Sigma0 X_t', shape (m,)."""
+    """Slab: log g1 = log psi(y_t; X_t beta, sigma2_t I + eta H_t), H_t = X_t Sigma0 X_t', shape (m,)."""
     Sigma0, beta = slab_shape(X, params, C), np.asarray(params.beta)
     log_g1 = []
-    for X_t, y in tissues(X, Y, C):
+    for sigma2, (X_t, y) in zip(error_variances(Y, params), tissues(X, Y, C), strict=True):
         H_t = X_t @ Sigma0 @ X_t.T
-        log_g1.append(log_density(y, X_t @ beta, params.sigma2 * np.eye(len(y)) + params.eta * H_t))
+        log_g1.append(log_density(y, X_t @ beta, sigma2 * np.eye(len(y)) + params.eta * H_t))
     return np.array(log_g1)
 
 
@@ -106,13 +113,13 @@ def posterior_probability(X: Array, Y: Array, params: Params, C: Array | None = 
 def moments(X: Array, Y: Array, params: Params, C: Array | None = None) -> tuple[Array, Array]:
     """Mean (m, p) and covariance (m, p, p) of beta(t) | I(t)=1, y_t: equations (5) and (11).
 
-    (5) is (11) with X_t = X; it is written here with Sigma0 (X_t Sigma0 X_t' eta + sigma2 I)^-1, which needs no inverse
-    of X_t'X_t or Sigma0 and so holds for n_t < p and collinear SNPs too.
+    (5) is (11) with X_t = X; it is written here with Sigma0 (X_t Sigma0 X_t' eta + sigma2_t I)^-1, which needs no
+    inverse of X_t'X_t or Sigma0 and so holds for n_t < p and collinear SNPs too.
     """
     Sigma0, beta = slab_shape(X, params, C), np.asarray(params.beta)
     means, covariances = [], []
-    for X_t, y in tissues(X, Y, C):
-        Omega = params.sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
+    for sigma2, (X_t, y) in zip(error_variances(Y, params), tissues(X, Y, C), strict=True):
+        Omega = sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
         gain = params.eta * Sigma0 @ X_t.T @ np.linalg.inv(Omega)
         means.append(beta + gain @ (y - X_t @ beta))
         covariances.append(params.eta * (Sigma0 - gain @ X_t @ Sigma0))
@@ -156,20 +163,32 @@ def em_step(X: Array, Y: Array, params: Params) -> Params:
 
 
 def em_step_missing(X: Array, Y: Array, params: Params, C: Array | None = None) -> Params:
-    """One EM iteration for any slab and missing responses, with beta(t) latent too: closed forms, slow as eta -> 0."""
+    """One EM iteration for any slab and missing responses, with beta(t) latent too: closed forms, slow as eta -> 0.
+
+    Where tissues have error variances of their own, sigma2_t = E |y_t - X_t beta(t)|^2 / n_t.
+    """
     T = posterior_probability(X, Y, params, C)
     mean, covariance = moments(X, Y, params, C)
     Sigma0 = slab_shape(X, params, C)
     Sigma0_inverse, rank = np.linalg.pinv(Sigma0, rtol=1e-12), np.linalg.matrix_rank(Sigma0, rtol=1e-12)
     beta = T @ mean / T.sum()
-    squares = spread = n = 0.0
+    squares, spread, n = np.zeros(len(T)), 0.0, np.zeros(len(T))
     for t, (X_t, y) in enumerate(tissues(X, Y, C)):
         residual, deviation = y - X_t @ mean[t], mean[t] - beta
         explained = residual @ residual + np.trace(X_t @ covariance[t] @ X_t.T)
-        squares += (1 - T[t]) * y @ y + T[t] * explained  # E |y_t - X_t beta(t)|^2
+        squares[t] = (1 - T[t]) * y @ y + T[t] * explained  # E |y_t - X_t beta(t)|^2
         spread += T[t] * (deviation @ Sigma0_inverse @ deviation + np.trace(Sigma0_inverse @ covariance[t]))
-        n += len(y)
-    return Params(tau1=T.mean(), beta=beta, eta=spread / (rank * T.sum()), sigma2=squares / n, slab=params.slab)
+        n[t] = len(y)
+    sigma2, omega = _error_variance(squares, n, params)
+    eta = spread / (rank * T.sum())
+    return Params(tau1=T.mean(), beta=beta, eta=eta, sigma2=sigma2, slab=params.slab, relative_variance=omega)
+
+
+def _error_variance(squares: Array, n: Array, params: Params) -> tuple[float, Array | None]:
+    """sigma2 = sum_t squares_t / sum_t n_t, and omega_t = (squares_t/n_t) / sigma2 where tissues have their own."""
+    sigma2 = float(squares.sum() / n.sum())
+    own = np.divide(squares, n * sigma2, out=np.ones(len(n)), where=n > 0)
+    return sigma2, None if params.relative_variance is None else own
 
 
 def em(X: Array, Y: Array, start: Params, C: Array | None = None, tol: float = 1e-6, max_iter: int = 10_000) -> Params:
@@ -218,8 +237,8 @@ class Variational(NamedTuple):
 def evidence_enumerated(X: Array, Y: Array, params: Params, C: Array | None = None) -> Exact:
     """Brute force for (H): the posterior with beta integrated out, summing over every I in {0,1}^m, 2^m terms.
 
-    Given I, beta and the responses are jointly normal. With Omega_t = sigma2 I + eta X_t Sigma0 X_t' and sums over the
-    active tissues, P = sum_t X_t'Omega_t^-1 X_t and h = sum_t X_t'Omega_t^-1 y_t,
+    Given I, beta and the responses are jointly normal. With Omega_t = sigma2_t I + eta X_t Sigma0 X_t' and sums over
+    the active tissues, P = sum_t X_t'Omega_t^-1 X_t and h = sum_t X_t'Omega_t^-1 y_t,
 
         beta | I, Y ~ N(S h, S),    S = (P + (kappa Sigma0)^-1)^-1 = kappa Sigma0 (I + P kappa Sigma0)^-1
         p(Y | I) = p(Y | I, beta=0) |I + P kappa Sigma0|^-1/2 exp(h'S h/2)
@@ -317,7 +336,7 @@ def variational_step(X: Array, Y: Array, params: Params, mu: Array, S: Array, C:
         T_t as in `variational_probability`,  (mu, S) as in `variational_mean`,  tau1 = sum_t T_t / m
         kappa  = E beta'Sigma0^-1 beta / rank Sigma0
         eta    = sum_t T_t E (beta(t)-beta)'Sigma0^-1(beta(t)-beta) / (rank Sigma0 sum_t T_t)
-        sigma2 = sum_t E |y_t - X_t beta(t)|^2 / sum_t n_t
+        sigma2 = sum_t E |y_t - X_t beta(t)|^2 / sum_t n_t, and sigma2_t likewise where tissues have their own
 
     As in `em_step_missing` beta(t) is latent too: closed forms, slow as eta -> 0.
 
@@ -331,18 +350,18 @@ def variational_step(X: Array, Y: Array, params: Params, mu: Array, S: Array, C:
     means, covariances = variational_moments(X, Y, params, mu, S, C)
     Sigma0 = slab_shape(X, params, C)
     inverse, rank = np.linalg.pinv(Sigma0, rtol=1e-12), np.linalg.matrix_rank(Sigma0, rtol=1e-12)
-    squares = spread = n = 0.0
+    squares, spread, n = np.zeros(len(T)), 0.0, np.zeros(len(T))
     given_beta = _given_beta(X, Y, params, C)
     for t, ((X_t, y), (_, G, V)) in enumerate(zip(tissues(X, Y, C), given_beta, strict=True)):
         residual, deviation, gain = y - X_t @ means[t], means[t] - mu, G - np.eye(len(G))
         explained = residual @ residual + np.trace(X_t @ covariances[t] @ X_t.T)
-        squares += (1 - T[t]) * y @ y + T[t] * explained
+        squares[t] = (1 - T[t]) * y @ y + T[t] * explained
         spread += T[t] * (deviation @ inverse @ deviation + np.trace(inverse @ (V + gain @ S @ gain.T)))
-        n += len(y)
+        n[t] = len(y)
     kappa = (mu @ inverse @ mu + np.trace(inverse @ S)) / rank
-    eta, sigma2 = spread / (rank * T.sum()), squares / n
-    step = Params(tau1=T.mean(), beta=mu, eta=eta, sigma2=sigma2, slab=params.slab, kappa=kappa)
-    return Variational(step, T, mu, S)
+    eta, (sigma2, omega) = spread / (rank * T.sum()), _error_variance(squares, n, params)
+    theta = {"tau1": T.mean(), "beta": mu, "eta": eta, "sigma2": sigma2, "kappa": kappa}
+    return Variational(Params(**theta, slab=params.slab, relative_variance=omega), T, mu, S)
 
 
 def _prior(X: Array, params: Params, C: Array | None) -> Array:
@@ -359,8 +378,8 @@ def _evidence(X: Array, Y: Array, params: Params, C: Array | None) -> tuple[Arra
     """
     Sigma0 = slab_shape(X, params, C)
     P, h, log_g1 = [], [], []
-    for X_t, y in tissues(X, Y, C):
-        Omega = params.sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
+    for sigma2, (X_t, y) in zip(error_variances(Y, params), tissues(X, Y, C), strict=True):
+        Omega = sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
         P.append(X_t.T @ np.linalg.inv(Omega) @ X_t)
         h.append(X_t.T @ np.linalg.inv(Omega) @ y)
         log_g1.append(log_density(y, 0 * y, Omega))
@@ -370,8 +389,8 @@ def _evidence(X: Array, Y: Array, params: Params, C: Array | None) -> tuple[Arra
 def _given_beta(X: Array, Y: Array, params: Params, C: Array | None) -> Iterator[tuple[Array, Array, Array]]:
     """(a, G, V) of every tissue: beta(t) | I(t)=1, beta, y_t ~ N(a + G beta, V), which is (11) as `moments` has it."""
     Sigma0 = slab_shape(X, params, C)
-    for X_t, y in tissues(X, Y, C):
-        Omega = params.sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
+    for sigma2, (X_t, y) in zip(error_variances(Y, params), tissues(X, Y, C), strict=True):
+        Omega = sigma2 * np.eye(len(y)) + params.eta * X_t @ Sigma0 @ X_t.T
         gain = params.eta * Sigma0 @ X_t.T @ np.linalg.inv(Omega)
         yield gain @ y, np.eye(len(Sigma0)) - gain @ X_t, params.eta * (Sigma0 - gain @ X_t @ Sigma0)
 

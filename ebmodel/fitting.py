@@ -10,6 +10,7 @@ import numpy as np
 from ebmodel import em
 from ebmodel.data import Data, tidy
 from ebmodel.errors import expect
+from ebmodel.heteroscedastic import EQUAL, UNEQUAL, Choice, check_own_variance, jacobian, learn_variances
 from ebmodel.mean import FREE, HIERARCHICAL, certain, mean_kind
 from ebmodel.model import Array, Params, Slab
 from ebmodel.relevance import SPARSE, learn_relevance
@@ -17,7 +18,7 @@ from ebmodel.results import Fit, assemble
 from ebmodel.search import Search, check_bounded, maximise
 from ebmodel.shape import POWER, best_power
 from ebmodel.starts import ENOUGH, active_sets
-from ebmodel.statistics import Compressed, Whitened, Whitening, compress, whiten
+from ebmodel.statistics import Compressed, Whitened, Whitening, compress, weigh, whiten
 
 __all__ = ["fit", "loglik", "oracle"]
 
@@ -35,6 +36,7 @@ def fit(
     seed: int = 0,
     tol: float = TOL,
     max_iter: int = MAX_ITER,
+    errors: str = EQUAL,
 ) -> Fit:
     """Fit the model by maximum likelihood and give the empirical-Bayes posterior (Sections 2, 3 and 5 of the paper).
 
@@ -43,8 +45,8 @@ def fit(
     X : (sample, snp)
         Genotypes of a gene's SNPs; NumPy, pandas or xarray. Complete.
     Y : (sample, tissue)
-        Expression of the gene; NaN where missing. Tissues should share a scale, for sigma2 is one for all: see
-        `ebmodel.standardise`.
+        Expression of the gene; NaN where missing. Tissues should share a scale, for so do their effects, and the
+        paper's sigma2 is one for all: see ``errors``.
     slab
         Shape Sigma0 of the slab's covariance eta Sigma0: ``"g"`` (the paper, (X'X)^-1), ``"independent"`` (I), a number
         alpha ((X'X/s)^-alpha, s the mean eigenvalue of X'X), ``"power"`` (alpha by maximum likelihood), ``"sparse"``
@@ -66,6 +68,11 @@ def fit(
         A start has converged when two cycles in a row gain less log-likelihood than this.
     max_iter
         Most steps for one start.
+    errors
+        ``"equal"``: one error variance sigma2 for all tissues, as in the paper. ``"unequal"``: every tissue has its own
+        by maximum likelihood (`ebmodel.heteroscedastic`), ``fit.error_variance``, and ``params.sigma2`` is their mean,
+        weighted by the tissues' responses. `ebmodel.standardise` is the poor man's version: it takes the variances for
+        known and puts the tissues' effects, too, on scales of their own.
 
     Returns
     -------
@@ -75,7 +82,8 @@ def fit(
     Raises
     ------
     InputError
-        If the data cannot be used, or the likelihood has no maximum on them.
+        If the data cannot be used, or the likelihood has no maximum on them; for unequal errors, if the SNPs span the
+        samples of a tissue, which then has no variance of its own.
 
     Notes
     -----
@@ -91,35 +99,43 @@ def fit(
     >>> fit.posterior_probability.dims, fit.effects.dims
     (('tissue',), ('tissue', 'snp'))
     """
-    kind = _check_choices(slab, mean, n_starts)
+    kind = _check_choices(slab, mean, n_starts, errors)
     n_starts = n_starts or ENOUGH[kind]
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
-    notes = []
-    starts = np.empty((0, len(data.tissues)))
-    if power := isinstance(slab, str) and slab == POWER:
-        check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
-        slab, starts, note = best_power(compressed, kind, n_starts, seed, tol, max_iter)
-        notes = [note] if note else []
-    kept = 1
-    if isinstance(slab, str) and slab == SPARSE:
-        check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
-        omega, T, kept = learn_relevance(compressed, kind, n_starts, seed, tol, max_iter)
-        slab, starts = np.diag(omega), T[None]
-    stats, whitening = whitened = whiten(compressed, slab)
-    check_bounded(data, compressed, stats, kind)
-    starts = np.vstack([active_sets(stats, n_starts, seed), starts])
+    learns = isinstance(slab, str) and slab in (POWER, SPARSE)
+    if learns or errors == UNEQUAL:
+        check_bounded(data, compressed, whiten(compressed, "independent" if learns else slab)[0], kind)
+
+    def choose(compressed: Compressed) -> Choice:
+        return _choose_slab(compressed, slab, kind, n_starts, seed, tol, max_iter)
+
+    omega = None
+    if errors == UNEQUAL:
+        check_own_variance(data, compressed)
+        place, choice = learn_variances(compressed, choose, kind, n_starts, seed, tol, learns)
+        omega, starts = place.omega, place.T[None]
+    else:
+        choice = choose(compressed)
+    stats, whitening = whitened = _whiten(compressed, choice.slab, omega)
+    if omega is None:
+        check_bounded(data, compressed, stats, kind)
+        starts = np.vstack([active_sets(stats, n_starts, seed), choice.starts])
     state, search = maximise(stats, starts, tol, max_iter, kind)
     params = Params(
         tau1=state.tau1,
         beta=whitening.unwhiten(state.gamma),
         eta=state.eta,
         sigma2=state.sigma2,
-        slab=slab,
+        slab=choice.slab,
         kappa=None if kind == FREE else state.belief.kappa,
+        relative_variance=omega,
     )
-    learned = {"beta": len(state.gamma) * (kind == FREE), "kappa": int(kind == HIERARCHICAL), "alpha": int(power),
-               "SNPs' scales": kept - 1}  # fmt: skip
+    learned = {"beta": len(state.gamma) * (kind == FREE), "kappa": int(kind == HIERARCHICAL),
+               "alpha": int(learns and slab == POWER), "SNPs' scales": choice.kept - 1,
+               "error variances": 0 if omega is None else int(np.sum(stats.n > 0)) - 1}  # fmt: skip
+    search = _weighed(search, jacobian(omega, stats.n))
+    notes = [choice.note] if choice.note else []
     return assemble(data, compressed, whitened, params, search, notes, _covariance(whitening, state), learned)
 
 
@@ -175,30 +191,58 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
     return assemble(data, compressed, whitened, params, search, (), _covariance(whitened[1], state))
 
 
-def _check_choices(slab: Slab, mean: str, n_starts: int | None) -> int:
+def _choose_slab(
+    compressed: Compressed, slab: Slab, kind: int, n_starts: int, seed: int, tol: float, max_iter: int
+) -> Choice:
+    """The slab's shape, found if it is to be learned."""
+    if isinstance(slab, str) and slab == POWER:
+        return Choice(*best_power(compressed, kind, n_starts, seed, tol, max_iter))
+    if isinstance(slab, str) and slab == SPARSE:
+        omega, T, kept = learn_relevance(compressed, kind, n_starts, seed, tol, max_iter)
+        return Choice(np.diag(omega), T[None], kept=kept)
+    return Choice(slab, np.empty((0, len(compressed.n))))
+
+
+def _whiten(compressed: Compressed, slab: Slab, omega: Array | None) -> Whitened:
+    stats, whitening = whiten(compressed, slab)
+    return weigh(stats, omega), whitening
+
+
+def _weighed(search: Search, shift: float) -> Search:
+    """What was found on weighed data, with the log densities of the responses as they are."""
+    return replace(search, loglik=search.loglik + shift, trace=search.trace + shift, starts=search.starts + shift)
+
+
+def _check_choices(slab: Slab, mean: str, n_starts: int | None, errors: str) -> int:
     known = not isinstance(slab, str) or slab in ("g", "independent", POWER, SPARSE)
     shapes = "'g', 'independent', 'power', 'sparse', a number or a (snp, snp) matrix"
     expect(known, shapes, repr(slab), "slab", "choose one")
     expect(n_starts is None or n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
+    expect(errors in (EQUAL, UNEQUAL), "'equal' or 'unequal'", repr(errors), "errors", "choose one")
     return mean_kind(mean)
 
 
 def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, em.State, Search]:
     beta, kappa = np.asarray(params.beta), params.kappa
     expect(len(beta) == len(data.snps), f"{len(data.snps)} effects, one a SNP", len(beta), "params.beta", "match X")
-    compressed = compress(data)
-    stats, whitening = whitened = whiten(compressed, params.slab)
-    gamma = whitening.whiten(beta)
+    compressed, omega = compress(data), params.relative_variance
+    known = omega is None or len(omega) == len(data.tissues)
+    got = None if omega is None else len(omega)
+    wanted = f"{len(data.tissues)} variances, one a tissue"
+    expect(known, wanted, got, "params.relative_variance", "match Y")
+    stats, whitening = whitened = _whiten(compressed, params.slab, omega)
+    gamma, shift = whitening.whiten(beta), jacobian(omega, stats.n)
     state = em.State(float(params.tau1), gamma, float(params.eta), float(params.sigma2))
     if not kappa:  # beta is known: given, or zero
         state = state._replace(gamma=gamma if kappa is None else 0.0 * gamma)
         value = float(em.expectation(stats, state)[1])
-        return compressed, whitened, state, Search(value, np.array([value]), np.array([]), True, "at known parameters")
+        search = Search(value, np.array([value]), np.array([]), True, "at known parameters")
+        return compressed, whitened, state, _weighed(search, shift)
     around = em.expectation(stats, state)[0][None]  # where beta was found before, if it was
     state = state._replace(belief=certain(stats, float(kappa)))
     starts = np.vstack([around, active_sets(stats, ENOUGH[HIERARCHICAL], 0)])
     state, search = maximise(stats, starts, TOL, MAX_ITER, HIERARCHICAL, state)
-    return compressed, whitened, state, search
+    return compressed, whitened, state, _weighed(search, shift)
 
 
 def _covariance(whitening: Whitening, state: em.State) -> Array | None:

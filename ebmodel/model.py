@@ -24,6 +24,12 @@ it has a prior of its own,
 
 it is a latent variable instead, and kappa a parameter; kappa = 0 is a slab centred at zero.
 
+The paper's error variance is one for all tissues. Where every tissue has its own,
+
+    eps(t) ~ N(0, sigma2_t I_n),     sigma2_t = omega_t sigma2                                        (E)
+
+with sigma2 their level and omega the ratios to it; eta Sigma0 is the same for all tissues, as before.
+
 The slab's covariance is eta Sigma0. ``eta`` is absolute: it is not multiplied by ``sigma2``. The shape Sigma0 is
 
 =====================  ==============================================================================================
@@ -41,17 +47,18 @@ least beta' Sigma0^-1 beta).
 
 Notation
 --------
-=========  ===========  ==============  =====================  ====================================================
-Symbol     In code      Shape           Constraint             Equation
-=========  ===========  ==============  =====================  ====================================================
-tau1       tau1         ()              0 <= tau1 <= 1         (4): share of active tissues
-beta       beta         (snp,)          real                   (3): mean effect in active tissues
-eta        eta          ()              eta >= 0               (3): scale of the slab's covariance
-sigma2     sigma2       ()              sigma2 > 0             (1): error variance, one for all tissues
-Sigma0     slab         (snp, snp)      positive definite      (3): shape of the slab's covariance
-alpha      alpha        ()              real                   power that gives Sigma0, where one does
-kappa      kappa        ()              kappa >= 0             (H): scale of the mean's prior; None: beta a parameter
-=========  ===========  ==============  =====================  ====================================================
+=========  =================  ==============  =====================  ===============================================
+Symbol     In code            Shape           Constraint             Equation
+=========  =================  ==============  =====================  ===============================================
+tau1       tau1               ()              0 <= tau1 <= 1         (4): share of active tissues
+beta       beta               (snp,)          real                   (3): mean effect in active tissues
+eta        eta                ()              eta >= 0               (3): scale of the slab's covariance
+sigma2     sigma2             ()              sigma2 > 0             (1): error variance, of all tissues or their level
+omega      relative_variance  (tissue)        relative_variance > 0  (E): error variances over sigma2; None: all 1
+Sigma0     slab               (snp, snp)      positive definite      (3): shape of the slab's covariance
+alpha      alpha              ()              real                   power that gives Sigma0, where one does
+kappa      kappa              ()              kappa >= 0             (H): scale of beta's prior; None: a parameter
+=========  =================  ==============  =====================  ===============================================
 """
 
 from __future__ import annotations
@@ -102,12 +109,15 @@ class Params:
     eta
         Scale of the slab's covariance, >= 0. Units of Y squared for the paper's slab.
     sigma2
-        Error variance, > 0, in units of Y squared.
+        Error variance, > 0, in units of Y squared; of tissues with error variances of their own, their level.
     slab
         Shape of the slab's covariance: ``"g"`` (the paper), ``"independent"``, a power alpha or a (snp, snp) matrix.
     kappa
         Scale of the prior beta ~ N(0, kappa Sigma0), >= 0, in the units of ``eta``; ``beta`` is then E(beta | Y), not a
         parameter. None where beta is a parameter.
+    relative_variance : (tissue,), optional
+        omega, > 0: tissue t's error variance is omega_t sigma2. An array, or a DataArray with its tissues' names. None
+        where all are sigma2. Of a fit its mean, weighted by the tissues' responses, is 1; here any values serve.
 
     Raises
     ------
@@ -126,6 +136,7 @@ class Params:
     sigma2: float
     slab: Any = "g"
     kappa: float | None = None
+    relative_variance: Any = None
 
     def __post_init__(self) -> None:
         slab_power(self.slab)
@@ -139,11 +150,24 @@ class Params:
         expect(known, "a finite number >= 0, or None", self.kappa, "kappa", "give a variance")
         if not hasattr(self.beta, "dims"):  # a labelled beta keeps its labels
             object.__setattr__(self, "beta", beta)
+        if self.relative_variance is None:
+            return
+        omega = np.asarray(self.relative_variance, dtype=float)
+        positive = omega.ndim == 1 and bool(np.isfinite(omega).all() and (omega > 0.0).all())
+        wanted, do = "one finite number > 0 a tissue, or None", "give error variances over sigma2"
+        expect(positive, wanted, self.relative_variance, "relative_variance", do)
+        if not hasattr(self.relative_variance, "dims"):
+            object.__setattr__(self, "relative_variance", omega)
 
     @property
     def tau0(self) -> float:
         """P(I(t) = 0) = 1 - tau1, equation (4)."""
         return 1.0 - self.tau1
+
+    @property
+    def error_variance(self) -> Any:
+        """sigma2_t = omega_t sigma2 of every tissue, equation (E); the number sigma2 where it is one for all."""
+        return self.sigma2 if self.relative_variance is None else self.sigma2 * self.relative_variance
 
     @property
     def alpha(self) -> float:

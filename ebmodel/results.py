@@ -17,7 +17,7 @@ from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_O
 from ebmodel.model import Array, Params
 from ebmodel.posterior import draw, posterior, root
 from ebmodel.search import Search
-from ebmodel.statistics import Compressed, Whitened, compress, whiten
+from ebmodel.statistics import Compressed, Whitened, compress, weigh, whiten
 
 __all__ = ["Fit", "assemble", "open_fit"]
 
@@ -43,7 +43,10 @@ class Fit:
 
     @property
     def params(self) -> Params:
-        """theta: ``tau1``, ``beta`` (snp), ``eta``, ``sigma2``, the slab's shape, and ``kappa`` if beta has a prior."""
+        """theta: ``tau1``, ``beta`` (snp), ``eta``, ``sigma2``, the slab's shape; ``kappa`` if beta has a prior.
+
+        ``relative_variance`` (tissue) where tissues have error variances of their own.
+        """
         ds = self.dataset
         return Params(
             tau1=float(ds["tau1"]),
@@ -52,7 +55,19 @@ class Fit:
             sigma2=float(ds["sigma2"]),
             slab=_stored_slab(ds),
             kappa=float(ds["kappa"]) if "kappa" in ds else None,
+            relative_variance=ds.get("relative_variance"),
         )
+
+    @property
+    def error_variance(self) -> xr.DataArray:
+        """sigma2_t, the error variance of every tissue, (tissue), in units of Y squared.
+
+        sigma2 in all of them, unless the fit was made with ``errors="unequal"``: then their mean, weighted by ``dof``,
+        is sigma2, which also stands for a tissue without data.
+        """
+        tissues = self.dataset[TISSUE]
+        omega = self.dataset.get("relative_variance", xr.ones_like(tissues, dtype=float))
+        return (float(self.dataset["sigma2"]) * omega).rename("error_variance")
 
     @property
     def loglik(self) -> float:
@@ -64,8 +79,9 @@ class Fit:
         """``loglik`` less half log m for every parameter beyond tau1, eta and sigma2 that was maximised over.
 
         Schwarz's criterion over -2, m being the tissues with data: the paper's beta costs as many parameters as X has
-        independent columns, kappa and a learned alpha one each; a beta that is integrated out costs nothing more. It
-        can be compared between slabs and means on the same data; ``dataset.attrs["evidence"]`` says what it is made of.
+        independent columns, kappa and a learned alpha one each, error variances of their own one for every tissue but
+        one; a beta that is integrated out costs nothing more. It can be compared between slabs, means and errors on the
+        same data; ``dataset.attrs["evidence"]`` says what it is made of.
         """
         return float(self.dataset["log_evidence"])
 
@@ -137,7 +153,7 @@ class Fit:
 
     @property
     def trace(self) -> xr.DataArray:
-        """``loglik`` after every step of the winning start, (iteration)."""
+        """``loglik`` after every step of the winning start, (iteration); with unequal errors of its last climb."""
         return self.dataset["trace"]
 
     @property
@@ -244,11 +260,12 @@ class Fit:
         return ds["beta_covariance"].to_numpy() if "beta_covariance" in ds else None
 
     def compressed(self) -> Compressed:
-        """Sufficient statistics of the stored data, before the slab has come."""
+        """Sufficient statistics of the stored data, before the slab has come; weighed by unequal error variances."""
         ds = self.dataset
         C = ds["covariates"].to_numpy() if "covariates" in ds else np.empty((ds.sizes[SAMPLE], 0))
         samples, snps, tissues = (ds[dim].to_numpy() for dim in (SAMPLE, SNP, TISSUE))
-        return compress(Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, samples, snps, tissues, np.arange(C.shape[1])))
+        data = Data(ds["X"].to_numpy(), ds["Y"].to_numpy(), C, samples, snps, tissues, np.arange(C.shape[1]))
+        return weigh(compress(data), self.params.relative_variance)
 
     def whitened(self) -> Whitened:
         """Statistics of the stored data under the fit's slab: draws and intervals need more than ``dataset`` holds."""
@@ -323,6 +340,8 @@ def assemble(
     }
     if params.kappa is not None:
         variables["kappa"] = params.kappa
+    if params.relative_variance is not None:
+        variables["relative_variance"] = (TISSUE, np.asarray(params.relative_variance, dtype=float))
     if covariance is not None:
         variables["beta_covariance"] = ((SNP, SNP_OTHER), covariance)
     coords: dict[str, Any] = {SAMPLE: data.samples, SNP: data.snps, TISSUE: data.tissues}

@@ -18,12 +18,13 @@ from scipy.special import gammaincinv
 from ebmodel import em
 from ebmodel.data import tidy
 from ebmodel.errors import expect
+from ebmodel.heteroscedastic import EQUAL, UNEQUAL, check_own_variance, residual_variances, search
 from ebmodel.labels import ALPHA
 from ebmodel.mean import FREE, HIERARCHICAL, ZERO, mean_kind
 from ebmodel.model import Array
 from ebmodel.search import check_bounded, maximise
 from ebmodel.starts import active_sets
-from ebmodel.statistics import Compressed, compress, whiten
+from ebmodel.statistics import Compressed, Statistics, compress, weigh, whiten
 
 __all__ = ["POWER", "alpha_profile", "best_power"]
 
@@ -51,9 +52,20 @@ NEAR = 1.0
 class _Profile:
     """max over the other parameters of log p(Y), or of its bound, as a function of alpha; remembers every solution."""
 
-    def __init__(self, compressed: Compressed, kind: int, n_starts: int, seed: int, tol: float, max_iter: int) -> None:
+    def __init__(
+        self,
+        compressed: Compressed,
+        kind: int,
+        n_starts: int,
+        seed: int,
+        tol: float,
+        max_iter: int,
+        omega: Array | None = None,
+    ) -> None:
         self.compressed, self.kind, self.n_starts, self.seed = compressed, kind, n_starts, seed
         self.tol, self.max_iter = tol, max_iter
+        self.omega = omega
+        """Where the search for error variances of the tissues' own starts; None: they have one."""
         self.solutions: dict[float, tuple[float, Array]] = {}
         """alpha -> the profile and the responsibilities (tissue,) there."""
         self.tried: dict[float, set[bytes]] = {}
@@ -78,12 +90,21 @@ class _Profile:
         if fresh or first:
             stats, _ = whiten(self.compressed, alpha)
             own = min(own, self.n_starts) if first else 0
-            sets = active_sets(stats, MOST, self.seed)[:: -(-MOST // own)] if own else np.empty((0, len(stats.n)))
-            state, search = maximise(stats, np.vstack([sets, *fresh.values()]), self.tol, self.max_iter, self.kind)
-            if first or search.loglik > self.solutions[alpha][0]:
-                self.solutions[alpha] = search.loglik, em.expectation(stats, state)[0]
+            weighed = weigh(stats, self.omega)
+            sets = active_sets(weighed, MOST, self.seed)[:: -(-MOST // own)] if own else np.empty((0, len(stats.n)))
+            value, T = self._maximum(stats, np.vstack([sets, *fresh.values()]))
+            if first or value > self.solutions[alpha][0]:
+                self.solutions[alpha] = value, T
             self.tried.setdefault(alpha, set()).update([*fresh, np.round(self.solutions[alpha][1]).tobytes()])
         return self.solutions[alpha][0]
+
+    def _maximum(self, stats: Statistics, starts: Array) -> tuple[float, Array]:
+        """The largest log-likelihood that starts lead to, and the responsibilities there."""
+        if self.omega is not None:
+            place = search(stats, self.omega, starts, self.kind, self.tol)
+            return place.value, place.T
+        state, found = maximise(stats, starts, self.tol, self.max_iter, self.kind)
+        return found.loglik, em.expectation(stats, state)[0]
 
     def grid(self, alphas: Array) -> Array:
         """The profile on a grid, every alpha started from its neighbours' solutions too, until none improves."""
@@ -155,13 +176,14 @@ def alpha_profile(
     seed: int = 0,
     tol: float = 1e-9,
     max_iter: int = 5000,
+    errors: str = EQUAL,
 ) -> xr.Dataset:
     """Profile of the likelihood in the slab's power alpha, with its maximum and interval.
 
     Parameters
     ----------
-    X, Y, mean, covariates, intercept, n_starts, seed, tol, max_iter
-        As in `ebmodel.fit`.
+    X, Y, mean, covariates, intercept, n_starts, seed, tol, max_iter, errors
+        As in `ebmodel.fit`; error variances of the tissues' own are maximised over at every alpha.
     alphas : (alpha,), optional
         Where to give the profile; -3, -2.5, ..., 2 if not given. The maximum is always added.
     level
@@ -180,11 +202,16 @@ def alpha_profile(
         As `ebmodel.fit`, or if ``level`` is not inside (0, 1).
     """
     expect(0.0 < level < 1.0, "0 < level < 1", level, "level", "give a confidence such as 0.95")
+    expect(errors in (EQUAL, UNEQUAL), "'equal' or 'unequal'", repr(errors), "errors", "choose one")
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
     kind = mean_kind(mean)
     check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
-    profile = _Profile(compressed, kind, n_starts, seed, tol, max_iter)
+    omega = None
+    if errors == UNEQUAL:
+        check_own_variance(data, compressed)
+        omega = residual_variances(compressed)
+    profile = _Profile(compressed, kind, n_starts, seed, tol, max_iter, omega)
     best = profile.maximum()
     top = profile(best)
     cut = top - float(gammaincinv(0.5, level))  # half the chi-squared quantile, one degree of freedom

@@ -12,6 +12,14 @@ that tissue's covariates) and
 
 Then (V_t, d_t, b_t, rss_t, |y_t|^2, n_t) are sufficient. Tissues observed in the same samples share V_t and d_t: they
 make one *pattern*. Complete data are one pattern with d = D^2 and V = I (for the paper's slab d = 1, and any V serves).
+
+Tissues may have error variances omega_t sigma2 of their own, equation (E). Responses and design divided by
+omega_t^(1/2) have error variance sigma2 and the same effects, so that
+
+    d_t -> d_t/omega_t,     rss_t -> rss_t/omega_t,     |y_t|^2 -> |y_t|^2/omega_t,     b_t as it is
+
+bring the data back to one sigma2 for all (`weigh`); the log density of y_t is theirs less n_t/2 log omega_t. A pattern
+is then that of tissues observed in the same samples with the same omega.
 """
 
 from __future__ import annotations
@@ -26,7 +34,8 @@ from ebmodel.errors import InputError, expect, listed
 from ebmodel.model import Array, Slab, slab_power
 from ebmodel.parallel import one_thread
 
-__all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "power_spread", "slab_factor", "whiten"]
+__all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "power_spread", "slab_factor", "weigh",
+           "whiten"]  # fmt: skip
 
 
 class Statistics(NamedTuple):
@@ -171,6 +180,23 @@ def whiten(compressed: Compressed, slab: Slab) -> Whitened:
         b[members, :q] = (compressed.c[members] @ rotate[:, :q]) / sv[:q]
     stats = Statistics(compressed.pattern, V, d, b, compressed.n, compressed.yy, compressed.rss)
     return stats, Whitening(np.ascontiguousarray(L), np.ascontiguousarray(null), to_gamma, D[:r])
+
+
+def weigh[Reduced: (Compressed, Statistics)](reduced: Reduced, omega: Array | None) -> Reduced:
+    """The statistics of y_t/omega_t^(1/2), before or after the slab has come: error variance sigma2 in every tissue.
+
+    ``omega`` (tissue,) is `Params.relative_variance`; None leaves all as it is.
+    """
+    if omega is None:
+        return reduced
+    omega = np.asarray(omega, dtype=float)
+    _, first, pattern = np.unique(np.stack([reduced.pattern, omega]), axis=1, return_index=True, return_inverse=True)
+    old, w = reduced.pattern[first], omega[first]  # of the new patterns
+    common: dict[str, Any] = {"pattern": pattern.astype(np.int64), "yy": reduced.yy / omega, "rss": reduced.rss / omega}
+    if isinstance(reduced, Statistics):
+        return reduced._replace(**common, V=reduced.V[old], d=reduced.d[old] / w[:, None])
+    R, c = reduced.R[old] / np.sqrt(w)[:, None, None], reduced.c / np.sqrt(omega)[:, None]
+    return reduced._replace(**common, R=R, c=c, rank=reduced.rank[old])
 
 
 def slab_factor(X: Array, slab: Slab) -> Array:

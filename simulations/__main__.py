@@ -25,7 +25,7 @@ MODULES = {
     "setting2": "setting2",
     "unconstrained": "unconstrained",
     "competition": "competition",
-    "violations": "violations",
+    "robustness": "robustness",
     "bounds": "bounds",
     "checks": "checks",
     "theorem2": "theorem2",
@@ -49,7 +49,7 @@ AUDIT = (
     "setting2",
     "unconstrained",
     "competition",
-    "violations",
+    "robustness",
     "theorem2",
     "starts",
 )

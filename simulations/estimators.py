@@ -370,7 +370,7 @@ def bayes(
 # Marks that know the truth -------------------------------------------------------------------------------------------
 
 
-OTHER_MOMENTS = ("two-slabs", "missing-by-value")
+OTHER_MOMENTS = ("curvature", "two-slabs", "sample-size", "small-effects", "missing-by-value")
 """Violations that change the moments of beta(t), or of the errors of the responses that are seen."""
 
 

@@ -14,13 +14,13 @@ from simulations import (
     peers,
     prediction,
     report,
+    robustness,
     sbc,
     shapes,
     slabs,
     starts,
     theorem2,
     variational,
-    violations,
 )
 from simulations.__main__ import MODULES, README, find, insert
 from simulations.metrics import auc, mse
@@ -28,7 +28,7 @@ from simulations.study import Study
 
 CHEAP = [starts.STUDY, starts.SIZES_STUDY, slabs.STUDY, coverage.STUDY]
 STUDIES = [
-    *CHEAP, bayes.STUDY, lindley.STUDY, sbc.STUDY, competition.STUDY, theorem2.STUDY, violations.STUDY,
+    *CHEAP, bayes.STUDY, lindley.STUDY, sbc.STUDY, competition.STUDY, theorem2.STUDY, robustness.STUDY,
     peers.STUDY, shapes.STUDY, variational.STUDY, variational.BAYES_STUDY,
 ]  # fmt: skip
 

@@ -27,9 +27,9 @@ from simulations import (
     printed,
     readings,
     report,
+    robustness,
     theorem2,
     unconstrained,
-    violations,
 )
 from simulations.__main__ import MODULES, find
 from simulations.estimators import Estimate
@@ -688,25 +688,6 @@ def test_shortfalls_are_of_runs_that_did_not_break_down():
     assert rows[0][2:5] == ["100.0 %", "0.0 %", "–"]
 
 
-# Violations ----------------------------------------------------------------------------------------------------------
-
-
-def test_violations_table():
-    rows = []
-    for cell, i in product(violations.STUDY.cells, range(4)):
-        row = dict.fromkeys(violations.COLUMNS, 0.5) | {"mse_eb": (1 + cell["strength"]) * (1e-3 + 1e-4 * (i - 1.5))}
-        rows.append({**cell, "replication": i, **row})
-    results = pd.DataFrame(rows)
-    table = violations.as_table(results)
-    assert [row[0] for row in table.rows] == [f"{c['violation']}, {c['strength']:g}" for c in violations.STUDY.cells]
-    se = 1e3 * results[results["strength"] == 0].head(4)["mse_eb"].sem()
-    assert table.rows[0][2] == f"1.00 ± {se:.2f}"
-    claim = report.assumptions(results).text
-    worst = max(violations.STRENGTHS, key=lambda name: max(violations.STRENGTHS[name]))
-    assert f"{worst} {1 + max(violations.STRENGTHS[worst]):.2f}" in claim
-    assert claim.index(worst) == min(claim.index(name) for name in violations.STRENGTHS)
-
-
 # The report ----------------------------------------------------------------------------------------------------------
 
 
@@ -745,7 +726,7 @@ def test_the_report_is_complete(written):
 def test_every_table_of_the_report_is_there_three_times_and_reads_back(written):
     folder, _, _ = written
     names = {path.stem for path in (folder / "tables").iterdir()}
-    assert {"verdicts", "readings", "setting1", "setting4", "competition_mse", "theorem2", "violations"} <= names
+    assert {"verdicts", "readings", "setting1", "setting4", "competition_mse", "theorem2", "robustness_eb"} <= names
     for name in names:
         text = (folder / "tables" / f"{name}.csv").read_text(encoding="utf-8")
         rows = list(csv.reader(io.StringIO(text)))
@@ -877,5 +858,5 @@ def test_the_claims_of_setting_2(written):
 def test_stored_results_make_their_tables_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for study in (competition.STUDY, theorem2.STUDY, unconstrained.STUDY, violations.STUDY):
+        for study in (competition.STUDY, theorem2.STUDY, unconstrained.STUDY, robustness.STUDY):
             assert study.table(study.read()).count("|") > 50

@@ -37,6 +37,7 @@ def fit(
     standardise: o.Standardise = False,
     slab: o.SlabShape = "g",
     mean: o.Mean = "free",
+    errors: o.Errors = "equal",
     select: o.Select = False,
     starts: o.Starts = None,
     seed: o.Seed = 0,
@@ -67,15 +68,15 @@ def fit(
     caution = ""
     with say.status(o.FITTING):
         if select:
-            result, candidates, caution = run_select(data, starts, seed)
+            result, candidates, caution = run_select(data, starts, seed, errors)
             slab, mean = candidates[0]["slab"], candidates[0]["mean"]
         else:
-            result = run_fit(data, slab, mean, starts, seed)
+            result = run_fit(data, slab, mean, starts, seed, errors)
         notes = list(data.notes)
         if caution:
             notes.append(caution)
         if slab == "power":
-            notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, mean, seed=seed, **data.model)))
+            notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, mean, seed=seed, errors=errors, **data.model)))
     notes += doubts(result, len(data.Y))
     o.write_fit(result, out)
     if not as_json:
@@ -88,21 +89,23 @@ def fit(
     _show(summary, say)
 
 
-def run_fit(data: o.Inputs, slab: str, mean: str, starts: int | None, seed: int) -> Fit:
+def run_fit(data: o.Inputs, slab: str, mean: str, starts: int | None, seed: int, errors: str = "equal") -> Fit:
     """The EM fit to tables that `ebmodel.cli.options.gather` read."""
     import ebmodel
 
-    settings: dict[str, Any] = {} if starts is None else {"n_starts": starts}
+    settings: dict[str, Any] = {"errors": errors} | ({} if starts is None else {"n_starts": starts})
     return ebmodel.fit(data.X, data.Y, slab=o.slab_shape(slab), mean=mean, seed=seed, **data.model, **settings)
 
 
-def run_select(data: o.Inputs, starts: int | None, seed: int) -> tuple[Fit, list[dict[str, Any]], str]:
+def run_select(
+    data: o.Inputs, starts: int | None, seed: int, errors: str = "equal"
+) -> tuple[Fit, list[dict[str, Any]], str]:
     """The fit of the largest evidence, the candidates as plain numbers, best first, and what to beware of."""
     import numpy as np
 
     import ebmodel
 
-    table, chosen = ebmodel.select(data.X, data.Y, seed=seed, n_starts=starts, **data.model)
+    table, chosen = ebmodel.select(data.X, data.Y, seed=seed, n_starts=starts, errors=errors, **data.model)
     names = ("slab", "mean", "log_evidence", "weight", "loglik", "alpha", "kappa", "status")
     rows = [{name: table[name].to_numpy()[i].item() for name in names} for i in range(table.sizes["candidate"])]
     plain = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in rows]
@@ -124,12 +127,14 @@ def doubts(fit: Fit, samples: int) -> list[str]:
         doubts.append(f"{unused} samples with a covariate missing, and no expression, were left out")
     if fit.params.eta == 0:
         doubts.append("eta is 0: active tissues share one effect, whose own uncertainty is not in lfsr and effects' sd")
+    if fit.params.relative_variance is not None:
+        return doubts
     variances = _residual_variances(fit)
     low, high = min(variances, key=variances.__getitem__), max(variances, key=variances.__getitem__)
     if variances[high] > VARIANCE_RATIO * variances[low]:
         doubts.append(
             f"residual variances run from {variances[low]:.3g} ({low}) to {variances[high]:.3g} ({high}), "
-            "but the model has one sigma² for all tissues: use --standardise"
+            "but the model has one sigma² for all tissues: fit with --errors unequal, or use --standardise"
         )
     return doubts
 
@@ -162,7 +167,8 @@ def _summary(fit: Fit, out: Path, unused: int, notes: list[str], scale: str) -> 
     ds, theta = fit.dataset, fit.params
     log10_K = fit.log_bayes_factor / np.log(10.0)
     norm = np.sqrt((fit.effects**2).sum("snp"))
-    rows = zip(ds["tissue"], ds["n"], fit.posterior_probability, log10_K, norm, fit.lfsr.min("snp"), strict=True)
+    columns = fit.posterior_probability, log10_K, norm, fit.lfsr.min("snp"), fit.error_variance
+    rows = zip(ds["tissue"], ds["n"], *columns, strict=True)
     return {
         "samples": ds.sizes["sample"],
         "genotyped_samples_left_out": unused,
@@ -176,8 +182,9 @@ def _summary(fit: Fit, out: Path, unused: int, notes: list[str], scale: str) -> 
                 "log10_bayes_factor": number(K),
                 "effect_norm": number(size),
                 "min_lfsr": number(lfsr),
+                "error_variance": number(own),
             }
-            for name, n, h, K, size, lfsr in rows
+            for name, n, h, K, size, lfsr, own in rows
         ],
         "params": {
             "tau1": number(theta.tau1),
@@ -219,6 +226,9 @@ def _show(summary: dict[str, Any], say: Console) -> None:
     for heading in ("n", "P(I=1)", "log10 K", "‖effect‖", "min lfsr"):
         table.add_column(heading, justify="right", no_wrap=True)
     keys = {"posterior_probability": ".3f", "log10_bayes_factor": ".2f", "effect_norm": ".3g", "min_lfsr": ".2g"}
+    if len({row["error_variance"] for row in summary["tissues"]}) > 1:
+        table.add_column("error var.", justify="right", no_wrap=True)
+        keys["error_variance"] = ".3g"
     for row in summary["tissues"]:
         cells = ["-" if row[key] is None else format(row[key], spec) for key, spec in keys.items()]
         table.add_row(Text(row["tissue"]), str(row["n"]), *cells)

@@ -87,11 +87,25 @@ Mean = Annotated[
         metavar="KIND", help="The slab's mean: free (the paper), hierarchical (its scale is learned) or, to fit, zero."
     ),
 ]
+Errors = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="Error variances: equal (one for all tissues, the paper) or unequal (every tissue has its own).",
+    ),
+]
 Select = Annotated[
     bool, typer.Option("--select", help="Try every slab with every mean, and keep the fit of the largest evidence.")
 ]
 
 # of the full Bayesian model
+ErrorsOfDraws = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="Errors: equal, unequal, or correlated (over the tissues of a sample; slower, for a dozen tissues).",
+    ),
+]
 PriorsPreset = Annotated[str, typer.Option(metavar="NAME", help="Preset of priors: weak, which is weakly informative.")]
 Form = Annotated[
     str,

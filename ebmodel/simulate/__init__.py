@@ -5,7 +5,7 @@ Every data set is a Dataset with ``X`` (sample, snp), ``Y`` (sample, tissue) and
 
 ===================  ================  ==============================================================================
 ``active``           (tissue)          I(t)
-``effects``          (tissue, snp)     beta(t); 0 where I(t) = 0
+``effects``          (tissue, snp)     beta(t); 0 where I(t) = 0, unless just this is violated
 ``beta``             (snp)             mean of beta(t) | I(t)=1
 ``slab_covariance``  (snp, snp_other)  covariance of beta(t) | I(t)=1, the true one, whatever model is then fitted
 ===================  ================  ==============================================================================

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ebmodel.data import tidy
 from ebmodel.errors import expect
@@ -33,11 +33,13 @@ class Draws(NamedTuple):
     """(sample, tissue) eps(t)."""
     gone: NDArray[np.bool_]
     """(sample, tissue) whether a response is missing: 1 - W(t)."""
+    spike: Array | float = 0.0
+    """(tissue, snp) what beta(t) is if I(t) = 0: no effect, unless the model is violated there."""
 
     @property
     def effects(self) -> Array:
-        """beta(t), equations (3) and (4): the slab's where I(t) = 1, otherwise 0; (tissue, snp)."""
-        return np.where(self.active[:, None], self.slab, 0.0)
+        """beta(t), equations (3) and (4): the slab's where I(t) = 1, otherwise the spike's; (tissue, snp)."""
+        return np.where(self.active[:, None], self.slab, self.spike)
 
     @property
     def responses(self) -> Array:
@@ -54,25 +56,34 @@ class Genotypes(NamedTuple):
     snps: NDArray[Any]
 
 
-def at_random(n: int, m: int, missing: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mark a share ``missing`` of each tissue's responses, completely at random; (sample, tissue)."""
-    gone, k = np.zeros((n, m), dtype=bool), round(missing * n)
-    for t in range(m if k else 0):
-        gone[rng.choice(n, k, replace=False), t] = True
+def at_random(n: int, m: int, missing: ArrayLike, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Mark a share ``missing`` of each tissue's responses, completely at random; (sample, tissue).
+
+    One share for all tissues, or (tissue,) their own: tissues then differ in size.
+    """
+    gone = np.zeros((n, m), dtype=bool)
+    k = np.rint(np.broadcast_to(np.asarray(missing, dtype=float) * n, m)).astype(int)
+    for t in np.flatnonzero(k):
+        gone[rng.choice(n, k[t], replace=False), t] = True
     return gone
 
 
-def check_sizes(n: int, p: int, m: int, missing: float, where: str) -> None:
+def check_sizes(n: int, p: int, m: int, missing: ArrayLike, where: str) -> None:
     """Refuse sizes and shares that no data set has.
 
     Raises
     ------
     InputError
-        If n, p or m is below 1, or ``missing`` outside [0, 1).
+        If n, p or m is below 1, ``missing`` is neither one share nor m of them, or a share is outside [0, 1).
     """
     for name, size in (("n", n), ("p", p), ("m", m)):
         expect(size >= 1, f"{name} >= 1", size, where, "give a size")
-    expect(0.0 <= missing < 1.0, "0 <= missing < 1", missing, where, "give a share of the responses")
+    share = np.asarray(missing, dtype=float)
+    fits = share.shape in {(), (m,)}
+    expect(fits, f"one share missing, or {m}, one a tissue", f"shape {share.shape}", where, "give one of the two")
+    outside = share[~((share >= 0.0) & (share < 1.0))]
+    got = outside[0] if outside.size else None
+    expect(not outside.size, "0 <= missing < 1", got, where, "give a share of the responses")
 
 
 def numbered(word: str, size: int) -> NDArray[Any]:

@@ -65,4 +65,6 @@ def _params(data: xr.Dataset) -> Params:
     covariance, eta = data["slab_covariance"].to_numpy(), float(about.get("eta", 1.0))
     sigma2 = about["sigma2"] if "sigma2" in about else about["sigma"] ** 2
     shape = covariance / eta if eta > 0.0 else np.eye(data.sizes[SNP])
-    return Params(tau1=about["tau1"], beta=data["beta"].to_numpy(), eta=eta, sigma2=sigma2, slab=shape)
+    omega = data["error_sd"].to_numpy() ** 2 / sigma2 if "error_sd" in data else None
+    theta = {"tau1": about["tau1"], "beta": data["beta"].to_numpy(), "eta": eta, "sigma2": sigma2}
+    return Params(**theta, slab=shape, relative_variance=omega)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
+from ebmodel.errors import expect
 from ebmodel.labels import SNP, TISSUE
 from ebmodel.model import Array, Params
 from ebmodel.simulate.draws import Draws, Genotypes, at_random, check_sizes, labelled, named
@@ -21,7 +23,7 @@ def model_true(
     *,
     n: int = 100,
     m: int = 50,
-    missing: float = 0.0,
+    missing: ArrayLike = 0.0,
     seed: int | np.random.SeedSequence = 0,
     X: Any = None,
     posterior: bool = True,
@@ -34,11 +36,13 @@ def model_true(
     Parameters
     ----------
     params
-        theta; the number of SNPs is the length of ``params.beta``.
+        theta; the number of SNPs is the length of ``params.beta``. With ``relative_variance`` tissues have error
+        variances of their own, equation (E), and ``m`` must be their number.
     n, m
         Samples and tissues.
     missing
-        Share of each tissue's responses set missing.
+        Share of each tissue's responses set missing: one for all, or (tissue,) their own, for tissues that differ in
+        size.
     seed
         Of the random numbers.
     X : (sample, snp), optional
@@ -49,14 +53,15 @@ def model_true(
     Returns
     -------
     Dataset
-        As from `setting`, with ``tau1``, ``eta``, ``sigma2`` and ``missing`` as attributes, and the exact posterior at
-        ``params`` (of which `exact_posterior` gives more): ``posterior_probability`` (tissue), P(I(t)=1 | Y), and
-        ``posterior_effects`` (tissue, snp), E(beta(t) | Y).
+        As from `setting`, with ``tau1``, ``eta``, ``sigma2`` and ``missing`` as attributes, ``error_sd`` (tissue) where
+        error variances are unequal, and the exact posterior at ``params`` (of which `exact_posterior` gives more):
+        ``posterior_probability`` (tissue), P(I(t)=1 | Y), and ``posterior_effects`` (tissue, snp), E(beta(t) | Y).
 
     Raises
     ------
     InputError
-        If a size is out of range, or ``X`` cannot be used or has another number of SNPs.
+        If a size is out of range, or ``X`` cannot be used or has another number of SNPs, or ``m`` is another number of
+        tissues than ``params`` have variances for.
 
     Examples
     --------
@@ -65,8 +70,11 @@ def model_true(
     ('tissue', 'snp')
     """
     draws, genotypes, covariance = draw(params, n, m, missing, seed, X)
-    settings = {"tau1": params.tau1, "eta": params.eta, "sigma2": params.sigma2, "missing": missing}
+    share = np.asarray(missing, dtype=float).tolist()
+    settings = {"tau1": params.tau1, "eta": params.eta, "sigma2": params.sigma2, "missing": share}
     data = labelled(draws, genotypes, np.asarray(params.beta), covariance, settings)
+    if params.relative_variance is not None:
+        data = data.assign(error_sd=(TISSUE, np.sqrt(np.asarray(params.error_variance))))
     if not posterior:
         return data
     exact = exact_posterior(data)
@@ -77,7 +85,7 @@ def model_true(
 
 
 def draw(
-    params: Params, n: int, m: int, missing: float, seed: int | np.random.SeedSequence, X: Any
+    params: Params, n: int, m: int, missing: ArrayLike, seed: int | np.random.SeedSequence, X: Any
 ) -> tuple[Draws, Genotypes | None, Array]:
     """Equations (1), (3) and (4); the names of ``X`` if it was given, and the slab's covariance eta Sigma0.
 
@@ -90,10 +98,13 @@ def draw(
     genotypes = None if X is None else named(X)
     n, p = (n, len(beta)) if genotypes is None else genotypes.X.shape
     check_sizes(n, p, m, missing, "simulate.model_true")
+    omega = params.relative_variance
+    fits = omega is None or len(omega) == m
+    expect(fits, f"{m} variances, one a tissue", None if omega is None else len(omega), "params", "give m=")
     x = rng.standard_normal((n, p)) if genotypes is None else genotypes.X
     active = rng.random(m) < params.tau1
     S = slab_factor(x, params.slab)
     slab = beta + np.sqrt(params.eta) * rng.standard_normal((m, S.shape[1])) @ S.T  # (3), Sigma0 = S S'
-    errors = float(np.sqrt(params.sigma2)) * rng.standard_normal((n, m))
+    errors = np.sqrt(np.asarray(params.error_variance, dtype=float)) * rng.standard_normal((n, m))
     draws = Draws(x, active, slab, errors, at_random(n, m, missing, rng))
     return draws, genotypes, params.eta * S @ S.T

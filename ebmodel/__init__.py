@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ebmodel.model import Params as Params
     from ebmodel.profiles import likelihood_ratio as likelihood_ratio
     from ebmodel.profiles import profile as profile
+    from ebmodel.reports.building import report as report
     from ebmodel.results import Fit as Fit
     from ebmodel.results import open_fit as open_fit
     from ebmodel.selection import select as select
@@ -59,6 +60,7 @@ _WHERE = {
     "oracle": "fitting",
     "profile": "profiles",
     "pymc_model": "bayes.models",
+    "report": "reports.building",
     "risk": "risk",
     "sample": "bayes.sampling",
     "save_posterior": "bayes.store",

@@ -114,6 +114,7 @@ def check(
     names = list(CHECKS) if checks is None else [checks] if isinstance(checks, str) else list(checks)
     unknown = [name for name in names if name not in CHECKS]
     expect(not unknown, f"of {', '.join(CHECKS)}", ", ".join(map(str, unknown)), "checks", "choose from these")
+    expect(bool(names), "at least one check", "none", "checks", "leave the default")
     expect(replicates >= 1, "at least 1", replicates, "replicates", "leave the default")
     base, params = _fit_of(fit, replicates, seed)
     drawn, shuffles = np.random.SeedSequence(seed).spawn(2)
@@ -255,10 +256,13 @@ def _alpha(fit: Fit) -> tuple[float, str]:
 
 
 def _p_value(observed: float, reference: Array) -> float:
-    """(1 + #{T_b >= T}) / (B + 1); a discrepancy that cannot be computed on drawn data counts as small."""
-    if not np.isfinite(observed):
+    """(1 + #{T_b >= T}) / (B + 1); a discrepancy that cannot be computed on some drawn data counts as small there."""
+    if not np.isfinite(observed) or not np.isfinite(reference).any():
         return np.nan
     return float((1 + np.sum(reference >= observed)) / (1 + len(reference)))
+
+
+UNKNOWN = "data drawn from the fit do not allow the check"
 
 
 def _row(name: str, value: Value, reference: Array, p_value: float, p_plugin: float) -> dict[str, Any]:
@@ -275,7 +279,7 @@ def _row(name: str, value: Value, reference: Array, p_value: float, p_plugin: fl
         "p_value": p_value,
         "p_plugin": p_plugin,
         "effect": value.effect,
-        "meaning": value.sentence,
+        "meaning": value.sentence if len(finite) or np.isnan(value.statistic) else f"{value.sentence}; {UNKNOWN}",
         "verdict": verdict,
         "remedy": made.remedy if verdict in VERDICTS[:2] else "",
         "reference": reference,

@@ -1,4 +1,4 @@
-"""The command line: ``ebmodel fit``, ``sample``, ``compare``, ``simulate`` and ``demo``.
+"""The command line: ``ebmodel fit``, ``sample``, ``compare``, ``check``, ``simulate`` and ``demo``.
 
 What is heavy to import is imported inside the commands, so that help and usage errors come at once. Bad input ends in
 one line on stderr and exit status 2; results are written whole or not at all.
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import typer
 
 from ebmodel.cli import bayes
+from ebmodel.cli import check as checking
 from ebmodel.cli import demo as demonstration
 from ebmodel.cli import fit as fitting
 from ebmodel.cli import simulate as simulation
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     help="Empirical-Bayes multi-tissue eQTL regression (Xue & Li): fit it, look at it, check it.",
 )
-for command in (fitting.fit, bayes.sample, bayes.compare, simulation.simulate, demonstration.demo):
+for command in (fitting.fit, bayes.sample, bayes.compare, checking.check, simulation.simulate, demonstration.demo):
     app.command()(command)
 
 

@@ -38,6 +38,7 @@ def sample(
     standardise: o.Standardise = False,
     slab: o.SlabShape = "g",
     mean: o.Mean = "free",
+    errors: o.ErrorsOfDraws = "equal",
     priors: o.PriorsPreset = "weak",
     form: o.Form = "marginal",
     draws: o.Draws = 1000,
@@ -63,7 +64,7 @@ def sample(
     o.check_file(out)
     say = Console(quiet=quiet or as_json)
     data = o.gather(asked, say)
-    settings = _settings(mean, priors, form, draws, tune, chains, seed)
+    settings = _settings(mean, priors, form, draws, tune, chains, seed) | {"errors": errors}
     with say.status(SAMPLING):
         tree = run_sample(data, slab, settings)
     ebmodel.save_posterior(tree, out)
@@ -181,7 +182,7 @@ def _hyperparameters(tree: xr.DataTree) -> dict[str, dict[str, float | None]]:
     import numpy as np
 
     posterior = tree["posterior"].to_dataset()
-    names = [name for name in ("tau1", "eta", "sigma2", "kappa", "alpha") if name in posterior]
+    names = [name for name in ("tau1", "eta", "sigma2", "heterogeneity", "kappa", "alpha") if name in posterior]
     r_hat, ess = az.rhat(posterior[names]), az.ess(posterior[names])
     rows = {}
     for name in names:

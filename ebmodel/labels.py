@@ -25,6 +25,7 @@ __all__ = [
     "START",
     "THRESHOLD",
     "TISSUE",
+    "TISSUE_OTHER",
 ]
 
 ALPHA: Final = "alpha"
@@ -32,6 +33,7 @@ SAMPLE: Final = "sample"
 SNP: Final = "snp"
 SNP_OTHER: Final = "snp_other"
 TISSUE: Final = "tissue"
+TISSUE_OTHER: Final = "tissue_other"
 COVARIATE: Final = "covariate"
 ITERATION: Final = "iteration"
 START: Final = "start"

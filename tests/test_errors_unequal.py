@@ -1,7 +1,8 @@
-"""Error variances of the tissues' own: exactness against the dense twin, monotone steps, and what the fit makes of it."""
+"""Error variances of the tissues' own: exact against the dense twin, monotone steps, and what the fit makes of it."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from scipy.optimize import minimize_scalar
 
 import ebmodel
 from ebmodel import InputError, Params, dense, em
+from ebmodel.cli import main
 from ebmodel.data import tidy
 from ebmodel.heteroscedastic import _place, _weigh, jacobian, own_variances, residual_variances, settle
 from ebmodel.mean import MEANS
@@ -303,7 +305,7 @@ def test_params_out_of_range(change, message):
 def test_refused(gene):
     with pytest.raises(InputError, match="expected 'equal' or 'unequal', got 'correlated', in errors"):
         ebmodel.fit(gene.X, gene.Y, errors="correlated")
-    with pytest.raises(InputError, match="expected 20 variances, one a tissue, got 3, in params.relative_variance"):
+    with pytest.raises(InputError, match=r"expected 20 variances, one a tissue, got 3, in params\.relative_variance"):
         ebmodel.loglik(gene.X, gene.Y, replace(THETA, relative_variance=np.ones(3)))
     with pytest.raises(InputError, match="expected 4 variances, one a tissue, got 3, in params; do give m="):
         model_true(replace(THETA, relative_variance=np.ones(3)), m=4)
@@ -315,3 +317,27 @@ def test_refused(gene):
     Y[:, 4] = gene.X[:, 0]
     with pytest.raises(InputError, match="expected responses with noise, got an exact fit by the SNPs in 'tissue5'"):
         ebmodel.fit(gene.X, Y, errors="unequal")
+
+
+# The command line ----------------------------------------------------------------------------------------------------
+
+
+def test_command_line(gene, tmp_path, capsys):
+    gene = gene.assign(Y=gene.Y * np.r_[8.0, np.ones(19)])
+    for name in ("X", "Y"):
+        gene[name].to_pandas().rename_axis("sample").to_csv(tmp_path / f"{name}.csv")
+    files = ["--genotypes", tmp_path / "X.csv", "--expression", tmp_path / "Y.csv", "--starts", "4"]
+
+    def run(*options):
+        with pytest.raises(SystemExit) as caught:
+            main([str(arg) for arg in ("fit", *files, "--out", tmp_path / "fit.nc", *options)])
+        assert caught.value.code == 0
+        return capsys.readouterr()
+
+    assert "fit with --errors unequal, or use --standardise" in run().err
+    printed = run("--errors", "unequal", "--json")
+    assert "residual variances" not in printed.err
+    tissues = json.loads(printed.out)["tissues"]
+    own = ebmodel.open_fit(tmp_path / "fit.nc").error_variance
+    np.testing.assert_allclose([tissue["error_variance"] for tissue in tissues], own, rtol=1e-12)
+    assert "error var." in run("--errors", "unequal").out

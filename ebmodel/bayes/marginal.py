@@ -4,6 +4,7 @@
 
 beta(t) is integrated and I(t) summed out, so that NUTS sees the rank of X plus three smooth parameters. ``data`` holds
 the sufficient statistics by the names of `ebmodel.statistics`; ``by_pattern`` gives every tissue its pattern's entry.
+``sigma2`` is one number or (tissue,).
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ def log_null(data: Any, sigma2: Any) -> Any:
 def log_slab(data: Any, b: Any, gamma: Any, eta: Any, sigma2: Any, by_pattern: Callable[[Any], Any]) -> Any:
     """log g1 = log N(y_t; X_t beta, sigma2 I + eta H_t), (tissue,), for a fixed slab; b as in `Statistics`."""
     a = pt.sum(data.V * gamma[None, :, None], axis=1)  # V'gamma, (pattern, rank)
-    variance = sigma2 + eta * data.d  # sigma2 + eta d
-    log_det = pt.sum(pt.log(variance / sigma2), axis=1)
+    d, level, by_tissue = _per_tissue(data.d, sigma2, by_pattern)
+    variance = level + eta * d  # sigma2 + eta d
+    log_det = pt.sum(pt.log(variance / level), axis=1)
     # d (b - a)^2 / (sigma2 + eta d)
-    explained = pt.sum(by_pattern(data.d / variance) * (b - by_pattern(a)) ** 2, axis=1)
-    return _log_normal(data.n, sigma2, by_pattern(log_det), data.rss / sigma2 + explained)
+    explained = pt.sum(by_tissue(d / variance) * (b - by_pattern(a)) ** 2, axis=1)
+    return _log_normal(data.n, sigma2, by_tissue(log_det), data.rss / sigma2 + explained)
 
 
 def log_slab_diagonal(data: Any, c: Any, theta: Any, spread: Any, eta: Any, sigma2: Any) -> Any:
@@ -38,9 +40,10 @@ def log_slab_diagonal(data: Any, c: Any, theta: Any, spread: Any, eta: Any, sigm
 
     theta(t) | I(t)=1 ~ N(theta, eta diag(lambda)) with lambda the ``spread``, so c_t ~ N(theta, sigma2 I + eta lambda).
     """
-    variance = sigma2 + eta * spread
+    level = sigma2[..., None]  # (tissue, 1) or (1,)
+    variance = level + eta * spread
     quadratic = data.rss / sigma2 + pt.sum((c - theta) ** 2 / variance, axis=1)
-    return _log_normal(data.n, sigma2, pt.sum(pt.log(variance / sigma2)), quadratic)
+    return _log_normal(data.n, sigma2, pt.sum(pt.log(variance / level), axis=-1), quadratic)
 
 
 def log_slab_power(
@@ -48,11 +51,17 @@ def log_slab_power(
 ) -> Any:
     """log g1, (tissue,), for any power alpha, responses missing: c_t ~ N(R theta, sigma2 I + eta R diag(lambda) R')."""
     R, identity = data.R, pt.eye(data.R.shape[1])
-    root = pt.linalg.cholesky(identity + eta / sigma2 * pt.matmul(R * spread, R.transpose(0, 2, 1)))
+    explained, level, by_tissue = _per_tissue(pt.matmul(R * spread, R.transpose(0, 2, 1)), sigma2, by_pattern)
+    root = pt.linalg.cholesky(identity + eta / (level[..., None] if sigma2.ndim else level) * explained)
     log_det = 2.0 * pt.sum(pt.log(pt.diagonal(root, axis1=1, axis2=2)), axis=1)
     gap = c - by_pattern(pt.sum(R * theta, axis=2))
-    half = pt.linalg.solve_triangular(by_pattern(root), gap[..., None], lower=True)[..., 0]
-    return _log_normal(data.n, sigma2, by_pattern(log_det), (data.rss + pt.sum(half**2, axis=1)) / sigma2)
+    half = pt.linalg.solve_triangular(by_tissue(root), gap[..., None], lower=True)[..., 0]
+    return _log_normal(data.n, sigma2, by_tissue(log_det), (data.rss + pt.sum(half**2, axis=1)) / sigma2)
+
+
+def _per_tissue(values: Any, sigma2: Any, by_pattern: Callable[[Any], Any]) -> tuple[Any, Any, Callable[[Any], Any]]:
+    """``values`` by pattern and sigma2, or both by tissue where that has its own; what turns the result by tissue."""
+    return (values, sigma2, by_pattern) if sigma2.ndim == 0 else (by_pattern(values), sigma2[:, None], lambda x: x)
 
 
 def log_mixture(log_g1: Any, log_g0: Any, tau1: Any) -> Any:

@@ -16,19 +16,22 @@ import pymc as pm
 import pytensor.tensor as pt
 from scipy.linalg import null_space
 
-from ebmodel.bayes import marginal
+from ebmodel.bayes import covariance, marginal
 from ebmodel.bayes.priors import Prior, Priors, as_priors
 from ebmodel.data import Data, project_out, tidy
 from ebmodel.errors import expect
-from ebmodel.labels import DIRECTION, SNP, TISSUE
+from ebmodel.heteroscedastic import EQUAL, UNEQUAL, residual_variances
+from ebmodel.labels import DIRECTION, SNP, TISSUE, TISSUE_OTHER
 from ebmodel.model import Array, Slab, slab_power
 from ebmodel.shape import POWER
-from ebmodel.statistics import Compressed, Whitened, compress, power_spread, whiten
+from ebmodel.statistics import Compressed, Whitened, compress, power_spread, weigh, whiten
 
-__all__ = ["FORMS", "MEANS", "Problem", "build", "pose", "pymc_model", "resolution"]
+__all__ = ["CORRELATED", "ERRORS", "FORMS", "MEANS", "Problem", "Weighed", "build", "pose", "pymc_model", "resolution"]
 
 FORMS = ("marginal", "latent")
 MEANS = ("free", "hierarchical")
+CORRELATED = "correlated"
+ERRORS = (EQUAL, UNEQUAL, CORRELATED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,7 @@ class Problem:
     """A fixed shape, or ``"power"``: alpha is then a parameter."""
     mean: str
     priors: Priors
+    errors: str = EQUAL
 
     @cached_property
     def compressed(self) -> Compressed:
@@ -84,6 +88,27 @@ class Problem:
         R = self.compressed.R
         return len(R) == 1 and bool(np.allclose(R[0].T @ R[0], np.eye(len(R[0])), atol=1e-12))
 
+    @property
+    def described(self) -> str:
+        """The priors in words, those on errors where they have a say."""
+        text, priors = str(self.priors), self.priors
+        text += "" if self.errors == EQUAL else f", heterogeneity ~ {priors.heterogeneity}"
+        return text + (f", correlation ~ LKJ({priors.concentration:g})" if self.errors == CORRELATED else "")
+
+    @cached_property
+    def omega(self) -> Array:
+        """sigma2_t/sigma2 (tissue,) as the tissues' own least squares have it: where chains start."""
+        return residual_variances(compress(self.data))
+
+
+class Weighed(Problem):
+    """The same problem brought back to one error variance by `Problem.omega`."""
+
+    @cached_property
+    def compressed(self) -> Compressed:
+        """The data before the slab has come, weighed."""
+        return weigh(compress(self.data), self.omega)
+
 
 def pymc_model(
     X: Any,
@@ -94,6 +119,7 @@ def pymc_model(
     form: str = "marginal",
     covariates: Any = None,
     intercept: bool = False,
+    errors: str = EQUAL,
 ) -> pm.Model:
     """Build the full Bayesian model in PyMC.
 
@@ -118,22 +144,36 @@ def pymc_model(
         teaching and as a witness.
     covariates, intercept
         As in `ebmodel.fit`.
+    errors
+        ``"equal"``: one variance sigma2 for all tissues. ``"unequal"``: every tissue its own, log-normal about sigma2
+        with an sd that is a parameter. ``"correlated"``: besides, errors of one sample are correlated over tissues, as
+        where the same donors give several; I(t) cannot be summed out then and is sampled (`ebmodel.bayes.covariance`).
 
     Returns
     -------
     pm.Model
-        With ``tau1``, ``beta`` (snp), ``eta``, ``sigma2`` (and ``kappa``, ``alpha``; latent: ``active``, ``effects``).
+        With ``tau1``, ``beta`` (snp), ``eta``, ``sigma2`` (and ``kappa``, ``alpha``; latent: ``active``, ``effects``;
+        not equal: ``error_variance`` (tissue), ``heterogeneity``; correlated: ``error_correlation`` (tissue,
+        tissue_other), ``active``).
 
     Raises
     ------
     InputError
         If the data cannot be used, or a choice does not exist.
     """
-    return build(pose(X, Y, slab, mean, priors, covariates, intercept=intercept), form)
+    return build(pose(X, Y, slab, mean, priors, covariates, intercept=intercept, errors=errors), form)
 
 
 def pose(
-    X: Any, Y: Any, slab: Slab, mean: str, priors: str | Priors, covariates: Any = None, *, intercept: bool = False
+    X: Any,
+    Y: Any,
+    slab: Slab,
+    mean: str,
+    priors: str | Priors,
+    covariates: Any = None,
+    *,
+    intercept: bool = False,
+    errors: str = EQUAL,
 ) -> Problem:
     """Validate data and choices, once for all forms.
 
@@ -145,19 +185,28 @@ def pose(
     if not (isinstance(slab, str) and slab == POWER):
         slab_power(slab)
     expect(mean in MEANS, " or ".join(map(repr, MEANS)), repr(mean), "mean", "choose one")
-    return Problem(tidy(X, Y, covariates, intercept=intercept), slab, mean, as_priors(priors))
+    expect(errors in ERRORS, ", ".join(map(repr, ERRORS)), repr(errors), "errors", "choose one")
+    return Problem(tidy(X, Y, covariates, intercept=intercept), slab, mean, as_priors(priors), errors)
 
 
 def build(problem: Problem, form: str = "marginal") -> pm.Model:
     """Build the PyMC model of a posed problem."""
     expect(form in FORMS, " or ".join(map(repr, FORMS)), repr(form), "form", "choose one")
-    directions = np.arange(len(problem.compressed.s))
-    with pm.Model(coords={SNP: problem.data.snps, TISSUE: problem.data.tissues, DIRECTION: directions}) as model:
+    directions, tissues = np.arange(len(problem.compressed.s)), problem.data.tissues
+    coords = {SNP: problem.data.snps, TISSUE: tissues, DIRECTION: directions}
+    if problem.errors == CORRELATED:
+        do = "leave form='marginal': given I(t) beta(t) is integrated out"
+        expect(form == "marginal", "form='marginal'", repr(form), "a model with errors='correlated'", do)
+        covariance.check_covariance(problem)
+        coords[TISSUE_OTHER] = tissues
+    with pm.Model(coords=coords) as model:
         data = SimpleNamespace(
             **{name: pm.Data(name, value, shape=np.shape(value)) for name, value in problem.inputs.items()}
         )
         theta = _hyperparameters(problem, data)
-        if form == "marginal":
+        if problem.errors == CORRELATED:
+            covariance.add_likelihood(problem, data, theta)
+        elif form == "marginal":
             _marginal(problem, data, theta)
         else:
             _latent(problem, data, theta)
@@ -175,9 +224,31 @@ class Theta(NamedTuple):
     beta: Any
     eta: Any
     sigma2: Any
+    """() or, where tissues have error variances of their own, (tissue,)."""
 
 
 def _hyperparameters(problem: Problem, data: Any) -> Theta:
+    theta = _shared(problem, data)
+    if problem.errors == EQUAL:
+        return theta
+    return theta._replace(sigma2=_own_variances(problem, data, theta.sigma2))
+
+
+def _own_variances(problem: Problem, data: Any, sigma2: Any) -> Any:
+    """log sigma2_t ~ N(log sigma2, h^2), centred where the data say more of sigma2_t than h does, else non-centred.
+
+    With w = h^2/(h^2 + 2/n_t): log sigma2_t = (1 - w) log sigma2 + h z_t/(1 + h^2 n_t/2)^(1/2), in units of s^2, and
+    z_t ~ N(w log sigma2 (1 + h^2 n_t/2)^(1/2)/h, 1 + h^2 n_t/2).
+    """
+    h, half = problem.priors.heterogeneity.variable("heterogeneity"), data.n / 2.0
+    ratio, level = h**2 * half, pt.log(sigma2 / data.scale**2)
+    z = pm.Normal("z_error", h * half / pt.sqrt(1.0 + ratio) * level, pt.sqrt(1.0 + ratio), dims=TISSUE)
+    log_variance = level / (1.0 + ratio) + h * z / pt.sqrt(1.0 + ratio)
+    return pm.Deterministic("error_variance", data.scale**2 * pt.exp(log_variance), dims=TISSUE)
+
+
+def _shared(problem: Problem, data: Any) -> Theta:
+    """The hyperparameters that no tissue has for itself."""
     priors = problem.priors
     tau1 = priors.tau1.variable("tau1")
     sigma2 = _either("sigma2", priors.sigma2, "noise", priors.noise, lambda noise: noise * data.scale**2)
@@ -246,7 +317,9 @@ def _marginal(problem: Problem, data: Any, theta: Theta) -> None:
 
     def logp(coordinates: Any, tau1: Any, *shared: Any) -> Any:
         # PyMC gives the parameters a dimension for tissues, of size 1
-        log_g1, log_g0 = log_densities(coordinates, *(x[0] for x in shared))
+        mean, spread, eta, sigma2 = shared
+        sigma2 = sigma2[0] if problem.errors == EQUAL else sigma2
+        log_g1, log_g0 = log_densities(coordinates, mean[0], spread[0], eta[0], sigma2)
         return marginal.log_mixture(log_g1, log_g0, tau1[0])
 
     shared = theta.mean, theta.spread, theta.eta, theta.sigma2
@@ -280,7 +353,8 @@ def _latent(problem: Problem, data: Any, theta: Theta) -> None:
     slab = theta.beta + pt.sqrt(theta.eta) * pt.dot(z, S.T)  # beta(t) | I(t)=1 ~ N(beta, eta Sigma0)
     effects = pm.Deterministic("effects", active[:, None] * slab, dims=(TISSUE, SNP))  # beta(t) | I(t)=0 = 0
     expected = pt.sum(X * effects[tissue], axis=1)
-    pm.Normal("Y", expected, pt.sqrt(theta.sigma2), observed=y)  # Y(t) = X beta(t) + eps(t)
+    sigma2 = theta.sigma2 if problem.errors == EQUAL else theta.sigma2[tissue]
+    pm.Normal("Y", expected, pt.sqrt(sigma2), observed=y)  # Y(t) = X beta(t) + eps(t)
 
 
 def long_form(data: Data) -> tuple[Array, Array, Any]:

@@ -16,6 +16,13 @@ kappa          spread        v = kappa dbar / (kappa dbar + sigma2), as the shri
 tau1, alpha                  have no units
 =============  ============  ====================================================================================
 
+Where tissues have error variances of their own (``errors="unequal"`` or ``"correlated"``), sigma2 is their level,
+
+    log sigma2_t ~ N(log sigma2, h^2)
+
+with the heterogeneity h a parameter. Correlations of errors over tissues have the LKJ prior, density proportional to
+|R|^(concentration - 1): uniform over correlation matrices for 1, nearer to none for more.
+
 The prior on the slab's mean decides P(I(t)=1)
 ----------------------------------------------
 A spike has no mean to be uncertain of, a slab has: every density that a vague prior gives to means nowhere near the
@@ -114,6 +121,10 @@ class Priors:
         One of them, for ``mean="hierarchical"``: on kappa in beta ~ N(0, kappa Sigma0), or on its weight v in (0, 1).
     alpha
         On the slab's power, for ``slab="power"``.
+    heterogeneity
+        On the sd of log sigma2_t, where tissues have error variances of their own.
+    concentration
+        Of the LKJ prior on the correlations of errors, where they are correlated.
     scale
         s, the unit of the noise: the root mean square of the responses if None. Give it for a prior that is the same
         whatever the data, as simulation-based calibration needs.
@@ -121,7 +132,7 @@ class Priors:
     Raises
     ------
     InputError
-        If a parameter has no prior, or two.
+        If a parameter has no prior, or two, or a number is not positive.
 
     Examples
     --------
@@ -142,6 +153,8 @@ class Priors:
     kappa: Prior | None = None
     spread: Prior | None = None
     alpha: Prior | None = None
+    heterogeneity: Prior = Prior("HalfNormal", sigma=1)
+    concentration: float = 2.0
     scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -152,7 +165,10 @@ class Priors:
             expect(
                 isinstance(prior, Prior), "an ebmodel.bayes.Prior", repr(prior), f"the prior on {given[0]}", "make one"
             )
+        h = self.heterogeneity
+        expect(isinstance(h, Prior), "an ebmodel.bayes.Prior", repr(h), "the prior on heterogeneity", "make one")
         expect(self.scale is None or self.scale > 0, "a scale > 0", self.scale, "Priors", "leave it out")
+        expect(self.concentration > 0, "a concentration > 0", self.concentration, "Priors", "leave it out")
 
     def with_(self, **changes: Any) -> Priors:
         """The same priors with some changed; a prior on another version of a parameter replaces the old one."""
@@ -171,7 +187,7 @@ class Priors:
         return not any(isinstance(prior, Prior) and prior.distribution in IMPROPER for prior in given)
 
     def __str__(self) -> str:
-        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "heterogeneity"}
         return ", ".join(f"{name} ~ {prior}" for name, prior in shown.items() if isinstance(prior, Prior))
 
 
@@ -187,7 +203,7 @@ FAMILIES = (
 
 OUTSIDE = {
     **dict.fromkeys(("tau1", "shrinkage", "spread"), ("0 to 1", [-0.5, 1.5])),
-    **dict.fromkeys(("sigma2", "noise", "eta", "kappa"), ("the positive numbers", [-1.0])),
+    **dict.fromkeys(("sigma2", "noise", "eta", "kappa", "heterogeneity"), ("the positive numbers", [-1.0])),
 }
 """Where a prior may have no density."""
 

@@ -32,7 +32,7 @@ from ebmodel.posterior import draw, posterior
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
 from ebmodel.simulate import model_true
-from ebmodel.statistics import Compressed, slab_factor, whiten
+from ebmodel.statistics import Compressed, slab_factor, weigh, whiten
 
 __all__ = ["bootstrap", "redraw", "redraw_with_truth"]
 
@@ -176,7 +176,8 @@ def _refit(fit: Fit, slab: Slab, n_starts: int, stream: np.random.SeedSequence) 
     """Fit one data set drawn from the fit; runs in a worker."""
     X, C = fit.dataset["X"], fit.dataset.get("covariates")
     try:
-        again = fitting.fit(X, redraw(fit, stream), slab=slab, covariates=C, n_starts=n_starts)
+        settings = fit.settings | {"n_starts": n_starts}
+        again = fitting.fit(X, redraw(fit, stream), slab=slab, covariates=C, **settings)
     except InputError as error:
         return _Refit(None, False, str(error))
     return _Refit(again.params, again.converged, "")
@@ -187,10 +188,12 @@ def _mixture(
 ) -> xr.Dataset:
     """Draws given the original responses at every theta*, one replicate after the other."""
     ds, pieces = fit.dataset, []
-    compressed = fit.compressed()
+    compressed, omega = fit.compressed(), fit.params.relative_variance
     for b, (refit, stream) in enumerate(zip(refits, streams, strict=True)):
         if refit.params is not None:
-            values = _draw(compressed, refit.params, draws, np.random.default_rng(stream))
+            theta = refit.params  # the fit's statistics are weighed by its own omega
+            weighed = compressed if omega is None else weigh(compressed, theta.relative_variance / np.asarray(omega))
+            values = _draw(weighed, theta, draws, np.random.default_rng(stream))
             values["replicate"] = np.full(draws, b)
             pieces.append(values)
     joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

@@ -136,7 +136,9 @@ def fit(
                "error variances": 0 if omega is None else int(np.sum(stats.n > 0)) - 1}  # fmt: skip
     search = _weighed(search, jacobian(omega, stats.n))
     notes = [choice.note] if choice.note else []
-    return assemble(data, compressed, whitened, params, search, notes, _covariance(whitening, state), learned)
+    found = assemble(data, compressed, whitened, params, search, notes, _covariance(whitening, state), learned)
+    found.dataset.attrs |= {"mean": mean, "errors": errors, "n_starts": n_starts, "alpha_learned": learned["alpha"]}
+    return found
 
 
 def loglik(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> float:

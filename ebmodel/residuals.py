@@ -38,11 +38,12 @@ class Frame:
     def bases(self) -> list[Array]:
         """Q_t (sample, rank) with H_t = Q_t Q_t' on the tissue's rows, 0 elsewhere."""
         found: dict[bytes, Array] = {}
+        unit = self.design / np.maximum(np.linalg.norm(self.design, axis=0), np.finfo(float).tiny)  # whatever its units
         bases = []
         for rows in self.observed.T:
             key = rows.tobytes()
             if key not in found:
-                U, s, _ = np.linalg.svd(self.design * rows[:, None], full_matrices=False)
+                U, s, _ = np.linalg.svd(unit * rows[:, None], full_matrices=False)
                 found[key] = U[:, s > NEGLIGIBLE * s.max(initial=0.0)]
             bases.append(found[key])
         return bases
@@ -61,7 +62,7 @@ class Frame:
         """e(t) = (I - H_t) y(t), (sample, tissue), 0 where Y is missing, or nothing is left."""
         y = np.where(self.observed, Y, 0.0)
         E = np.transpose([y[:, t] - Q @ (Q.T @ y[:, t]) for t, Q in enumerate(self.bases)])
-        return np.where(self.dof > 0, E, 0.0)
+        return np.where(self.observed & (self.dof > 0), E, 0.0)
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

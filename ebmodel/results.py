@@ -70,6 +70,18 @@ class Fit:
         return (float(self.dataset["sigma2"]) * omega).rename("error_variance")
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The ``mean``, ``errors`` and ``n_starts`` with which `ebmodel.fit` would fit other data as it did these.
+
+        The slab is in ``params``; one that was chosen by the data counts as given.
+        """
+        theta, about = self.params, self.dataset.attrs
+        mean = "free" if theta.kappa is None else "hierarchical" if "beta_covariance" in self.dataset else "zero"
+        errors = "equal" if theta.relative_variance is None else "unequal"
+        derived = {"mean": mean, "errors": errors, "n_starts": None}  # at known parameters nothing was asked
+        return {name: about.get(name, value) for name, value in derived.items()}
+
+    @property
     def loglik(self) -> float:
         """The log-likelihood log p(Y) at ``params``, constants included; the variational bound if beta is latent."""
         return float(self.dataset["loglik"])

@@ -8,7 +8,7 @@ interval that leaves out alpha = 1 speaks against the paper's prior covariance e
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -26,7 +26,10 @@ from ebmodel.search import check_bounded, maximise
 from ebmodel.starts import active_sets
 from ebmodel.statistics import Compressed, Statistics, compress, weigh, whiten
 
-__all__ = ["POWER", "alpha_profile", "best_power"]
+if TYPE_CHECKING:  # it is made of what this module finds
+    from ebmodel.results import Fit
+
+__all__ = ["POWER", "alpha_profile", "best_power", "profile_of"]
 
 POWER = "power"
 LOW, HIGH = -3.0, 2.0
@@ -231,3 +234,9 @@ def alpha_profile(
             "of": "bound on the log-likelihood" if kind == HIERARCHICAL else "log-likelihood",
         },
     )
+
+
+def profile_of(fit: Fit) -> xr.Dataset:
+    """`alpha_profile` of a fit's own data, mean and errors."""
+    ds, asked = fit.dataset, fit.settings
+    return alpha_profile(ds["X"], ds["Y"], asked["mean"], ds.get("covariates"), errors=asked["errors"])

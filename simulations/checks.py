@@ -153,9 +153,9 @@ def _fired(results: pd.DataFrame, *, plugin: bool = False) -> pd.DataFrame:
             elif key[0] in WHOLE or name == AT_RANDOM:
                 fired[name] = (p <= LEVEL).astype(float).where(p.notna())
             elif name != DESIGN:
-                reference = _column(part, f"{'known' if plugin else 'refitted'}_{name}").fillna(-np.inf)
+                reference = _column(part, f"{'known' if plugin else 'refitted'}_{name}").dropna()
                 observed = _column(part, f"observed_{name}")
-                cut = np.quantile(reference, 1.0 - LEVEL)
+                cut = np.quantile(reference, 1.0 - LEVEL) if len(reference) else np.nan
                 fired[name] = (observed > cut).astype(float).where(observed.notna())
         pieces.append(fired)
     return pd.concat(pieces).loc[results.index]

@@ -16,7 +16,8 @@ from ebmodel.labels import CHAIN, QUANTITY
 __all__ = ["diagnose"]
 
 RHAT, ESS_PER_CHAIN, BFMI = 1.01, 100, 0.3
-HYPERPARAMETERS = ("tau1", "beta", "eta", "sigma2", "kappa", "alpha")
+HYPERPARAMETERS = ("tau1", "beta", "eta", "sigma2", "kappa", "alpha", "heterogeneity", "error_variance",
+                   "error_correlation")  # fmt: skip
 
 
 def diagnose(tree: xr.DataTree) -> xr.Dataset:

@@ -24,9 +24,8 @@ from ebmodel.calibration.discoveries import false_discovery
 from ebmodel.calibration.evidence import SLOPE, bayes_factors, regress
 from ebmodel.calibration.pooled import pool
 from ebmodel.errors import InputError, expect
-from ebmodel.heteroscedastic import EQUAL, UNEQUAL
 from ebmodel.labels import REPLICATE, TISSUE
-from ebmodel.model import Array, Params, Slab
+from ebmodel.model import Array, Slab
 from ebmodel.parallel import spread
 from ebmodel.results import Fit
 
@@ -61,7 +60,7 @@ def calibrate(
         The slab of the refits, the fit's own where not given. A fit made with ``slab="power"`` holds the power that it
         found: give ``"power"`` for the refits to find theirs.
     mean
-        The mean of the refits. Where not given, the fit's own, a latent one found to be zero counting as zero.
+        The mean of the refits, the fit's own where not given.
     progress
         Whether to show a progress bar.
 
@@ -91,7 +90,7 @@ def calibrate(
     least = min(replicates, n_starts) >= 1
     expect(least, "at least 1", f"{replicates} and {n_starts}", "replicates and n_starts", "leave the defaults")
     slab = fit.params.slab if slab is None else slab
-    mean = _mean_of(fit.params) if mean is None else mean
+    mean = fit.settings["mean"] if mean is None else mean
     streams = np.random.SeedSequence(seed).spawn(replicates)
     tasks = [(fit, slab, mean, n_starts, stream) for stream in streams]
     found = list(spread(_refit, tasks, jobs=jobs, title="calibrate", progress=progress))
@@ -205,7 +204,7 @@ def _refit(fit: Fit, slab: Slab, mean: str, n_starts: int, stream: np.random.See
     Y, active = drawn["Y"], drawn["active"].to_numpy()
     params = replace(fit.params, beta=drawn["beta"].to_numpy(), kappa=None)
     X, C = fit.dataset["X"], fit.dataset.get("covariates")
-    errors = EQUAL if params.relative_variance is None else UNEQUAL
+    errors = fit.settings["errors"]
     try:
         again = fitting.fit(X, Y, slab=slab, mean=mean, covariates=C, n_starts=n_starts, errors=errors)
     except InputError as error:
@@ -214,12 +213,6 @@ def _refit(fit: Fit, slab: Slab, mean: str, n_starts: int, stream: np.random.See
     exact = fitting.oracle(X, Y, params, covariates=C).posterior_probability.to_numpy()
     found = again.posterior_probability.to_numpy(), again.log_bayes_factor.to_numpy()
     return _Refit(*found, active, exact, again.params.tau1, again.converged)
-
-
-def _mean_of(params: Params) -> str:
-    if params.kappa is None:
-        return "free"
-    return "hierarchical" if params.kappa > 0.0 else "zero"
 
 
 def _collected(refits: list[_Refit], fit: Fit) -> xr.Dataset:

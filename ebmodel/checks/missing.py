@@ -36,10 +36,12 @@ def missing_by_value(view: View, shuffles: int, seed: np.random.SeedSequence) ->
     if not gone.any():
         return cannot("no response is missing"), np.full(shuffles, np.nan)
     use = (h > NEGLIGIBLE) & gone.any(axis=0)
+    Y = ds["Y"].to_numpy()
+    use[use] = np.nanstd(Y[:, use], axis=0) > NEGLIGIBLE * np.nanmax(np.abs(Y[:, use]), axis=0)  # else no scale
     n = len(gone)
     C = np.column_stack([np.ones(n), ds["covariates"].to_numpy()]) if "covariates" in ds else np.ones((n, 1))
     (u,), _ = project_out(C, ds["X"].to_numpy() @ view.slab_effects[use].T)
-    u = u / np.nanstd(ds["Y"].to_numpy()[:, use], axis=0)
+    u = u / np.nanstd(Y[:, use], axis=0)
     share = gone[:, use].mean(axis=0)
     weight, squares = h[use], share * (1.0 - share) * np.sum(u**2, axis=0)
     error = np.sqrt(np.sum(weight**2 * squares))

@@ -104,7 +104,7 @@ def unequal_variances(view: View) -> Value:
 
 def _relative(view: View) -> Array:
     """sigma_t^2/sigma2 of a fit that has a variance for every tissue; 1 elsewhere."""
-    relative = getattr(view.params, "relative_variance", None)
+    relative = view.params.relative_variance
     return np.ones(len(view.h)) if relative is None else np.asarray(relative)
 
 

@@ -36,7 +36,7 @@ def sample_size(view: View) -> Value:
         return cannot("all tissues have the same number of samples")
     if h.sum() < NEGLIGIBLE:
         return cannot(NOTHING_ACTIVE)
-    S = np.sum(a * W * gap + eta * (W**2 * (gap**2 + view.doubt) - W), axis=1)
+    S = np.sum(W * (a * gap - view.doubt) + eta * (W**2 * (gap**2 + view.doubt) - W), axis=1)
     information = np.sum(a**2 * W + 2.0 * eta**2 * W**2, axis=1)
     weight = h * information
     if weight.sum() == 0.0:
@@ -123,7 +123,7 @@ def covariance_shape(view: View) -> Value:
         return cannot(CONSTANT_SLAB if params.tau1 > 0.0 else NOTHING_ACTIVE)
     if view.stats.d.shape[1] == 1:
         return cannot("one SNP alone: its variance has no shape")
-    if view.fit.dataset.attrs.get("alpha_learned"):
+    if view.fit.dataset.attrs.get("alpha_learned", 0):
         return cannot("alpha was chosen by the data: its slope is 0")
     slope = (_at_power(view, params.alpha + STEP) - _at_power(view, params.alpha - STEP)) / (2.0 * STEP)
     way = "larger" if slope > 0.0 else "smaller"
@@ -163,7 +163,8 @@ def explained_in_spike(view: View) -> Value:
     out = np.where(stats.n > 0, 1.0 - view.h, 0.0)
     if out.sum() < NEGLIGIBLE:
         return cannot("every tissue is active")
-    sigma2 = np.where(dof >= OWN, stats.rss / np.maximum(dof - 2.0, 1.0), view.params.sigma2)  # E F = dof/(dof - 2)
+    own = (dof >= OWN) & (stats.rss > NEGLIGIBLE**2 * stats.yy)
+    sigma2 = np.where(own, stats.rss / np.maximum(dof - 2.0, 1.0), view.params.sigma2)  # E F = dof/(dof - 2)
     explained = np.sum(view.d * stats.b**2, axis=1)
     excess = np.sum(out * (explained / sigma2 - rank)) / np.sqrt(np.sum(out**2 * 2.0 * rank))
     share = np.sum(out * (explained - rank * sigma2)) / np.sum(out * stats.yy)

@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 
 from ebmodel import plot
 from ebmodel.checks.catalogue import SHAPE
-from ebmodel.checks.reference import procedure_of
 from ebmodel.checks.view import View, frame_of
 from ebmodel.labels import CHECK, QUANTITY, TISSUE
 from ebmodel.residuals import correlation
 from ebmodel.results import Fit
-from ebmodel.shape import alpha_profile
+from ebmodel.shape import profile_of
 
 __all__ = ["Illustration", "illustrations"]
 
@@ -126,9 +125,7 @@ def _shape_was_checked(checks: xr.Dataset) -> bool:
 
 
 def _profile(fit: Fit) -> _Wanted:
-    ds, procedure = fit.dataset, procedure_of(fit)
-    settings: dict[str, Any] = {} if procedure.errors == "equal" else {"errors": procedure.errors}
-    profile = alpha_profile(ds["X"], ds["Y"], procedure.mean, ds.get("covariates"), **settings)
+    profile = profile_of(fit)
     low, high = profile.attrs["range"]
     lower, upper = float(profile["lower"].fillna(low)), float(profile["upper"].fillna(high))
     words = (f"Profile of the likelihood in alpha: maximum at {float(profile['estimate']):.2f}, "

@@ -13,7 +13,6 @@ import xarray as xr
 import ebmodel
 from ebmodel.checks.catalogue import DESIGN, MISSING
 from ebmodel.checks.checking import CLEAR, LEVEL
-from ebmodel.checks.reference import procedure_of
 from ebmodel.labels import CHAIN, CHECK, COVARIATE, DRAW, QUANTITY, SAMPLE, SNP, TISSUE
 from ebmodel.reports.figures import Illustration
 from ebmodel.reports.markup import Markup, bullets, figure, folded, number, paragraph, section, table, verdict
@@ -272,11 +271,11 @@ def provenance(fit: Fit, checks: xr.Dataset | None, tree: xr.DataTree | None, da
     ds = fit.dataset
     now = datetime.now().astimezone() if date is None else date
     when = now if isinstance(now, str) else now.strftime("%Y-%m-%d %H:%M %Z").strip()
-    how = procedure_of(fit)
+    how = fit.settings
     rows = [
         ("Made by", f"ebmodel {ebmodel.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"),
         ("Date", when),
-        ("Fit", f"slab {ds.attrs['slab']}, mean {how.mean}, errors {how.errors}; {ds.sizes['start']} starts"),
+        ("Fit", f"slab {ds.attrs['slab']}, mean {how['mean']}, errors {how['errors']}; {ds.sizes['start']} starts"),
         ("Evidence", f"{fit.log_evidence:.3f} ({ds.attrs['evidence']})"),
     ]  # fmt: skip
     if tree is not None:

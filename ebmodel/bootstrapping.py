@@ -36,7 +36,13 @@ from ebmodel.statistics import Compressed, slab_factor, weigh, whiten
 
 __all__ = ["bootstrap", "redraw", "redraw_with_truth"]
 
-DIMS = {"beta": (SNP,), "active": (TISSUE,), "probability": (TISSUE,), "effects": (TISSUE, SNP)}
+DIMS = {
+    "beta": (SNP,),
+    "error_variance": (TISSUE,),
+    "active": (TISSUE,),
+    "probability": (TISSUE,),
+    "effects": (TISSUE, SNP),
+}
 """Of the variables that are not numbers, after chain and draw."""
 
 
@@ -77,10 +83,10 @@ def bootstrap(
     DataTree
         ``posterior``, one chain, the draws of one replicate next to each other (coordinate ``replicate``), so that
         ArviZ's effective sample sizes see that they share their parameters: ``tau1``, ``beta`` (snp), ``eta``,
-        ``sigma2`` and, where the refits find it, ``alpha``: theta*, repeated for each of its draws; ``active``
-        (tissue), ``effects`` (tissue, snp), ``probability`` (tissue), P(I(t)=1 | Y, theta*). Quantiles of the draws are
-        interval ends. Attributes: ``replicates`` asked for; ``failed``, how many could not be fitted and have no draws,
-        and ``failure``, why the first could not; ``unconverged``.
+        ``sigma2`` and, where the refits find them, ``error_variance`` (tissue) and ``alpha``: theta*, repeated for each
+        of its draws; ``active`` (tissue), ``effects`` (tissue, snp), ``probability`` (tissue), P(I(t)=1 | Y, theta*).
+        Quantiles of the draws are interval ends. Attributes: ``replicates`` asked for; ``failed``, how many could not
+        be fitted and have no draws, and ``failure``, why the first could not; ``unconverged``.
         ``observed_data``, ``constant_data`` and ``fit`` as in `Fit.to_datatree`.
 
     Raises
@@ -216,6 +222,8 @@ def _draw(compressed: Compressed, theta: Params, draws: int, rng: np.random.Gene
         "alpha": theta.alpha,
         "probability": posterior(stats, whitening, theta).probability,
     }
+    if theta.relative_variance is not None:
+        fixed["error_variance"] = np.asarray(theta.error_variance)
     values = {name: np.tile(value, (draws, *[1] * np.ndim(value))) for name, value in fixed.items()}
     probability, beta, eta, sigma2 = (values[name] for name in ("probability", "beta", "eta", "sigma2"))
     active, effects = draw(stats, whitening, probability, beta, eta, sigma2, rng)

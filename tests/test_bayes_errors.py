@@ -244,7 +244,7 @@ THETA = Params(tau1=0.5, beta=[0.6, -0.5], eta=1.0, sigma2=1.0)
 
 def test_unequal_errors_are_sampled():
     gene = violated("unequal-variances", 1.0, THETA, n=60, m=8, missing=0.2, seed=2)
-    tree = sample(gene, errors="unequal")
+    tree = sample(gene, errors="unequal", draws=1500)
     posterior = tree["posterior"].to_dataset()
     assert tree.attrs["errors"] == "unequal"
     assert "heterogeneity ~ HalfNormal(sigma=1)" in tree.attrs["priors"]
@@ -254,6 +254,16 @@ def test_unequal_errors_are_sampled():
     z = (log.mean(("chain", "draw")) - np.log(gene.error_sd**2)) / log.std(("chain", "draw"))
     assert float(np.abs(z).max()) < 4
     assert float(az.rhat(log).max()) < 1.03
+    fit = ebmodel.fit(gene.X, gene.Y, errors="unequal")
+    compared = ebmodel.compare(fit, tree)
+    variances = compared.isel(quantity=np.flatnonzero(compared["kind"] == "error variance"))
+    np.testing.assert_array_equal(variances["em"], fit.error_variance)
+    assert float(np.abs(variances["difference"]).max()) < 2.0
+    assert "sigma2" not in compared["quantity"]
+    with pytest.raises(InputError, match="the same errors, got equal and unequal"):
+        ebmodel.compare(ebmodel.fit(gene.X, gene.Y), tree)
+    found = ebmodel.check(tree, checks=["equal-variances", "normal-errors"], replicates=9, progress=False)
+    assert found["verdict"].to_numpy().tolist() == ["no sign against it"] * 2
 
 
 @pytest.mark.statistical

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,19 @@ def thetas(tree: xr.DataTree, slab: Any = "g") -> list[Params]:
         for _, one in firsts.groupby("replicate", squeeze=False)
         for one in [one.squeeze("replicate")]
     ]
+
+
+def test_tissues_keep_error_variances_of_their_own() -> None:
+    gene = ebmodel.simulate.violated("unequal-variances", 1.0, THETA, n=40, m=M, missing=0.2, seed=20)
+    fit = ebmodel.fit(gene.X, gene.Y, errors="unequal")
+    tree = run(fit, replicates=4, draws=2)
+    posterior = tree["posterior"].to_dataset().isel(chain=0, draw=slice(None, None, 2))
+    spread = np.log(posterior["error_variance"]) - np.log(fit.error_variance)
+    assert 0.05 < float(np.abs(spread).mean()) < 0.5  # log s^2 has an sd of (2/30)^(1/2) = 0.26
+    for b, theta in enumerate(thetas(tree)):
+        omega = posterior["error_variance"][b].to_numpy() / theta.sigma2
+        found = at(fit, dataclasses.replace(theta, relative_variance=omega)).posterior_probability
+        np.testing.assert_allclose(posterior["probability"][b], found, rtol=1e-9)
 
 
 def at(fit: ebmodel.Fit, theta: Params) -> ebmodel.Fit:

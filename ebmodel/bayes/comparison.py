@@ -15,7 +15,7 @@ from ebmodel.model import Array, Params, slab_power
 from ebmodel.posterior import posterior
 from ebmodel.results import Fit
 from ebmodel.shape import POWER
-from ebmodel.statistics import whiten
+from ebmodel.statistics import weigh, whiten
 
 __all__ = ["HYPERPARAMETERS", "compare"]
 
@@ -45,9 +45,10 @@ def compare(fit: Fit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
     Returns
     -------
     Dataset (quantity)
-        Quantities ``tau1``, ``eta``, ``sigma2``, ``alpha``, ``kappa``, ``beta[snp]``, ``P(I=1)[tissue]`` and
-        ``effect[tissue, snp]``, in the units of `ebmodel.Params`; coordinates ``kind`` (hyperparameter, mean effect,
-        probability or effect), ``tissue`` and ``snp`` ('' where there is none).
+        Quantities ``tau1``, ``eta``, ``sigma2`` (with ``errors="unequal"`` ``error_variance[tissue]``), ``alpha``,
+        ``kappa``, ``beta[snp]``, ``P(I=1)[tissue]`` and
+        ``effect[tissue, snp]``, in the units of `ebmodel.Params`; coordinates ``kind`` (hyperparameter, error variance,
+        mean effect, probability or effect), ``tissue`` and ``snp`` ('' where there is none).
 
         ``em``: the fit's value. ``mean``, ``sd``, ``lower``, ``upper``, ``mcse``: the posterior's, the last the
         Monte-Carlo error of the mean. For P(I=1) they are those of P(I(t)=1 | Y, hyperparameters) over draws of the
@@ -62,7 +63,7 @@ def compare(fit: Fit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
     Raises
     ------
     InputError
-        If fit and draws are of different tissues, SNPs, samples, data, covariates or slabs.
+        If fit and draws are of different tissues, SNPs, samples, data, covariates, slabs or errors.
 
     Examples
     --------
@@ -114,19 +115,24 @@ def _quantities(fit: Fit, draws: xr.Dataset) -> tuple[xr.DataArray, Array, list[
     """Draws (chain, draw, quantity) of all that is compared, the EM's values, and the kinds; effects last."""
     theta = fit.params
     names = [name for name in HYPERPARAMETERS if name in draws and getattr(theta, name) is not None]
+    own = theta.relative_variance is not None
+    if own:  # the level that these vary about is another in the two
+        names.remove("sigma2")
     tissues, snps = (fit.dataset[dim].to_numpy() for dim in (TISSUE, SNP))
     active = "probability" if "probability" in draws else "active"  # without the noise of drawing I(t), where we can
     rows = [("hyperparameter", name, "", "") for name in names]
+    rows += [("error variance", f"error_variance[{tissue}]", tissue, "") for tissue in tissues if own]
     rows += [("mean effect", f"beta[{snp}]", "", snp) for snp in snps]
     rows += [("probability", f"P(I=1)[{tissue}]", tissue, "") for tissue in tissues]
     rows += [("effect", f"effect[{tissue}, {snp}]", tissue, snp) for tissue in tissues for snp in snps]
     kind, label, tissue, snp = ([str(row[k]) for row in rows] for k in range(4))
 
     dims, shape = (CHAIN, DRAW), (draws.sizes[CHAIN], draws.sizes[DRAW], -1)
-    parts = [*names, "beta", active, "effects"]
-    orders = {"beta": (SNP,), active: (TISSUE,), "effects": (TISSUE, SNP)}
+    parts = [*names, *["error_variance"] * own, "beta", active, "effects"]
+    orders = {"error_variance": (TISSUE,), "beta": (SNP,), active: (TISSUE,), "effects": (TISSUE, SNP)}
     values = [draws[part].transpose(*dims, *orders.get(part, ())).to_numpy().reshape(shape) for part in parts]
-    em = [getattr(theta, name) for name in names], theta.beta, fit.posterior_probability, fit.effects
+    em: list[Any] = [[getattr(theta, name) for name in names], *[fit.error_variance] * own]
+    em += [theta.beta, fit.posterior_probability, fit.effects]
     coords: dict[str, Any] = {QUANTITY: label, "tissue": (QUANTITY, tissue), "snp": (QUANTITY, snp)}
     coords |= {CHAIN: draws[CHAIN], DRAW: draws[DRAW]}
     drawn = xr.DataArray(np.concatenate(values, axis=2, dtype=float), coords, (*dims, QUANTITY))
@@ -140,13 +146,16 @@ def _left_out(fit: Fit, draws: xr.Dataset) -> Array:
     """
     flat = draws.stack(every=(CHAIN, DRAW)).transpose("every", ...)
     kept = np.unique(np.linspace(0, flat.sizes["every"] - 1, CONDITIONED).astype(int))
-    compressed, whitened = fit.compressed(), fit.whitened()
+    compressed, whitened, omega = fit.compressed(), fit.whitened(), fit.params.relative_variance
     means, variances = [], []
     for theta in (flat.isel(every=k) for k in kept):
         if "alpha" in theta:
             whitened = whiten(compressed, float(theta["alpha"]))
         tau1, eta, sigma2 = (float(theta[name]) for name in ("tau1", "eta", "sigma2"))
-        given = posterior(*whitened, Params(tau1=tau1, beta=theta["beta"].to_numpy(), eta=eta, sigma2=sigma2))
+        stats, whitening = whitened
+        if omega is not None:  # the fit's statistics are weighed by its own
+            stats = weigh(stats, (theta["error_variance"] / sigma2 / omega).to_numpy())
+        given = posterior(stats, whitening, Params(tau1=tau1, beta=theta["beta"].to_numpy(), eta=eta, sigma2=sigma2))
         means.append(given.mean)
         variances.append(given.sd**2)
     between, within = np.var(means, axis=0), np.mean(variances, axis=0)
@@ -174,6 +183,9 @@ def _matched(fit: Fit, tree: xr.DataTree) -> xr.Dataset:
         if name in ds:
             _same_values(ds[name], data[name].transpose(*ds[name].dims), name)
     _same_slab(fit, tree.attrs.get("slab"))
+    errors = fit.settings["errors"], tree.attrs.get("errors", "equal")
+    do = "fit and sample with the same errors; correlated ones have no fit by EM"
+    expect(errors[0] == errors[1], "a fit and draws with the same errors", " and ".join(errors), where, do)
     if "slab_matrix" in ds:
         _same_values(ds["slab_matrix"], tree["constant_data"].to_dataset()["slab_matrix"], "the slab")
     return draws.sel({TISSUE: ds[TISSUE].to_numpy(), SNP: ds[SNP].to_numpy()})

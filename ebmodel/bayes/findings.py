@@ -181,7 +181,7 @@ def _causes(comparison: xr.Dataset, overall: float) -> list[str]:
     elif side["eta"] == ("below" if narrow else "above"):
         causes.append(f"its eta is {'smaller' if narrow else 'larger'} than the data require")
     for name, what in (("sigma2", "noise"), ("tau1", "share of active tissues")):
-        if side[name] == ("below" if narrow else "above"):
+        if side.get(name) == ("below" if narrow else "above"):
             causes.append(f"its {what}, {name}, is {side[name]} the posterior's interval")
     far = np.abs(_of(comparison, "probability")["em"] - _of(comparison, "probability")["mean"]) > APART
     if far.any():

@@ -94,8 +94,8 @@ def _standing(one: xr.Dataset) -> tuple[float, float, float]:
     """Where the observed value, and the 5 % and 95 % points of its reference, lie on the common scale."""
     reference = one["reference"].to_numpy()
     reference = reference[np.isfinite(reference)]
-    if len(reference) == 0:  # on no drawn data could it be computed: it counts as small there
-        return np.inf, 0.0, 0.0
+    if len(reference) == 0:  # no data drawn from the fit allow the check
+        return 0.0, 0.0, 0.0
     values = np.append(float(one["observed"]), np.quantile(reference, [LEVEL, 1.0 - LEVEL]))
     if str(one[CHECK].item()) == DESIGN:
         centre, unit = 0.0, TOLERABLE
@@ -263,11 +263,11 @@ def residual_variances(fit: Fit, ax: Axes | None = None) -> Axes:
     bars = [variance * (1.0 - np.exp(-error)), variance * (np.exp(error) - 1.0)]
     ax.errorbar(variance, where, xerr=bars, fmt="o", color=BLUE, markersize=5, elinewidth=1.2, zorder=3,
                 label="residuals, ± standard error")  # fmt: skip
-    relative, sigma2 = getattr(fit.params, "relative_variance", None), fit.params.sigma2
-    if relative is None:
+    sigma2 = fit.params.sigma2
+    if fit.params.relative_variance is None:
         ax.axvline(sigma2, color=ORANGE, linestyle="--", linewidth=1.3, zorder=2, label=f"fit, σ² = {sigma2:.3g}")
     else:
-        ax.plot(sigma2 * np.asarray(relative)[order], where, linestyle="none", marker="s", markersize=7, zorder=2,
+        ax.plot(fit.error_variance.to_numpy()[order], where, linestyle="none", marker="s", markersize=7, zorder=2,
                 markerfacecolor="white", color=ORANGE, label="fit, σ² of each tissue")  # fmt: skip
     if variance.max() > 3.0 * variance.min():
         ax.set_xscale("log")

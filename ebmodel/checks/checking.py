@@ -288,6 +288,7 @@ ROUNDING = 1e-9
 
 
 UNKNOWN = "data drawn from the fit do not allow the check"
+WEAK = "a weak check: no sign is little evidence"
 
 
 def _row(
@@ -297,6 +298,8 @@ def _row(
     p = p_value if refit else p_plugin
     verdict = VERDICTS[3] if np.isnan(p) else VERDICTS[0] if p <= CLEAR else VERDICTS[1] if p <= LEVEL else VERDICTS[2]
     finite = reference[np.isfinite(reference)]
+    notes = [UNKNOWN] if np.isfinite(value.statistic) and not len(finite) else []
+    notes += [WEAK] if made.weak and verdict == VERDICTS[2] else []
     return {
         "assumption": made.assumption,
         "statistic": made.statistic,
@@ -306,7 +309,7 @@ def _row(
         "p_value": p_value,
         "p_plugin": p_plugin,
         "effect": value.effect,
-        "meaning": value.sentence if len(finite) or np.isnan(value.statistic) else f"{value.sentence}; {UNKNOWN}",
+        "meaning": "; ".join([value.sentence, *notes]),
         "verdict": verdict,
         "remedy": made.remedy if verdict in VERDICTS[:2] else "",
         "reference": reference,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from ebmodel import em
+from ebmodel.cli import main
 from ebmodel.data import tidy
 from ebmodel.model import Params
 from ebmodel.statistics import compress, whiten
@@ -135,3 +137,26 @@ def pin() -> Any:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed, fresh for every test."""
     return np.random.default_rng(20230)
+
+
+class Run(NamedTuple):
+    """What a command came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Run the command line in this process."""
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*args: object) -> Run:
+        with pytest.raises(SystemExit) as caught:
+            main([str(arg) for arg in args])
+        printed = capsys.readouterr()
+        assert isinstance(caught.value.code, int)
+        return Run(caught.value.code, printed.out, printed.err)
+
+    return call

@@ -10,14 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import ebmodel
-from ebmodel.cli import main
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 EBMODEL = Path(sys.executable).with_name("ebmodel")
@@ -25,25 +24,10 @@ SAMPLES = [f"donor{i}" for i in range(40)]
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not here")
 
 
-class Run(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+def run(command: Callable[..., Any]) -> Callable[..., Any]:
     """Run the command line in this process."""
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*args: object) -> Run:
-        with pytest.raises(SystemExit) as caught:
-            main([str(arg) for arg in args])
-        printed = capsys.readouterr()
-        assert isinstance(caught.value.code, int)
-        return Run(caught.value.code, printed.out, printed.err)
-
-    return call
+    return command
 
 
 @pytest.fixture
@@ -78,7 +62,7 @@ def change(path: Path, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> N
 # What it does --------------------------------------------------------------------------------------------------------
 
 
-def test_fit_prints_a_table_and_writes_the_fit(run: Callable[..., Run], folder: Path) -> None:
+def test_fit_prints_a_table_and_writes_the_fit(run: Callable[..., Any], folder: Path) -> None:
     result = run(*fit_args(folder))
     fit = ebmodel.open_fit(folder / "fit.nc")
     assert result.status == 0
@@ -94,7 +78,7 @@ def test_fit_prints_a_table_and_writes_the_fit(run: Callable[..., Run], folder: 
     assert result.err == ""
 
 
-def test_fit_is_that_of_the_package(run: Callable[..., Run], folder: Path) -> None:
+def test_fit_is_that_of_the_package(run: Callable[..., Any], folder: Path) -> None:
     assert run(*fit_args(folder, "--covariates", folder / "c.csv", "--slab", "-0.5", "--quiet")) == (0, "", "")
     X, Y, C = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xyc")
     want = ebmodel.fit(X, Y, slab=-0.5, covariates=C, intercept=True, n_starts=4)
@@ -104,7 +88,7 @@ def test_fit_is_that_of_the_package(run: Callable[..., Run], folder: Path) -> No
     assert got.dataset.covariate.to_numpy().tolist() == ["intercept", "age", "sex=F", "sex=M"]
 
 
-def test_a_learned_power_comes_with_its_interval(run: Callable[..., Run], folder: Path) -> None:
+def test_a_learned_power_comes_with_its_interval(run: Callable[..., Any], folder: Path) -> None:
     result = run(*fit_args(folder, "--slab", "power"))
     X, Y = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xy")
     profile = ebmodel.alpha_profile(X, Y, intercept=True)
@@ -115,7 +99,7 @@ def test_a_learned_power_comes_with_its_interval(run: Callable[..., Run], folder
 
 
 @pytest.mark.parametrize(("slab", "mean"), [("g", "hierarchical"), ("sparse", "hierarchical"), ("0", "zero")])
-def test_the_mean_is_that_of_the_package(run: Callable[..., Run], folder: Path, slab: str, mean: str) -> None:
+def test_the_mean_is_that_of_the_package(run: Callable[..., Any], folder: Path, slab: str, mean: str) -> None:
     result = run(*fit_args(folder, "--slab", slab, "--mean", mean))
     X, Y = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xy")
     want = ebmodel.fit(X, Y, slab if slab.isalpha() else float(slab), mean, intercept=True, n_starts=4)
@@ -127,7 +111,7 @@ def test_the_mean_is_that_of_the_package(run: Callable[..., Run], folder: Path, 
     assert f"kappa {want.params.kappa:.4g}; {kind} {want.loglik:.3f}" in " ".join(result.out.split())
 
 
-def test_select_prints_the_candidates_and_writes_the_first(run: Callable[..., Run], folder: Path) -> None:
+def test_select_prints_the_candidates_and_writes_the_first(run: Callable[..., Any], folder: Path) -> None:
     result = run(*fit_args(folder, "--select", "--json"))
     summary = json.loads(result.out)
     X, Y = (pd.read_csv(folder / f"{name}.csv", index_col=0) for name in "xy")
@@ -143,18 +127,18 @@ def test_select_prints_the_candidates_and_writes_the_first(run: Callable[..., Ru
     assert list(first.groups()) == [table["slab"].to_numpy()[0], table["mean"].to_numpy()[0]]
 
 
-def test_select_passes_its_caution_on(run: Callable[..., Run], folder: Path) -> None:
+def test_select_passes_its_caution_on(run: Callable[..., Any], folder: Path) -> None:
     shared = np.random.default_rng(6).standard_normal(40)
     change(folder / "y.csv", lambda Y: Y.add(2 * shared, axis=0))
     assert "residuals of different tissues are correlated" in " ".join(run(*fit_args(folder, "--select")).err.split())
 
 
-def test_no_intercept_means_none(run: Callable[..., Run], folder: Path) -> None:
+def test_no_intercept_means_none(run: Callable[..., Any], folder: Path) -> None:
     assert run(*fit_args(folder, "--no-intercept")).status == 0
     assert "covariate" not in ebmodel.open_fit(folder / "fit.nc").dataset.dims
 
 
-def test_json_is_the_table_as_numbers(run: Callable[..., Run], folder: Path) -> None:
+def test_json_is_the_table_as_numbers(run: Callable[..., Any], folder: Path) -> None:
     result = run(*fit_args(folder, "--json", "--top", "2", out="fit.zarr"))
     summary, fit = json.loads(result.out), ebmodel.open_fit(folder / "fit.zarr")
     assert result.err == ""
@@ -173,7 +157,7 @@ def test_json_is_the_table_as_numbers(run: Callable[..., Run], folder: Path) -> 
     assert "optimistic" in summary["notes"][0]
 
 
-def test_top_takes_associated_snps_and_warns(run: Callable[..., Run], folder: Path) -> None:
+def test_top_takes_associated_snps_and_warns(run: Callable[..., Any], folder: Path) -> None:
     result = run(*fit_args(folder, "--top", "2"))
     assert sorted(ebmodel.open_fit(folder / "fit.nc").dataset.snp.to_numpy()) == ["rs0", "rs1"]
     assert result.err.startswith("note: 2 SNPs were chosen on the same data as the fit, which makes P(I=1) optimistic")
@@ -183,7 +167,7 @@ def test_top_takes_associated_snps_and_warns(run: Callable[..., Run], folder: Pa
     assert "no more than these have R² <= 0" in result.err
 
 
-def test_snps_by_name_or_file(run: Callable[..., Run], folder: Path) -> None:
+def test_snps_by_name_or_file(run: Callable[..., Any], folder: Path) -> None:
     (folder / "names.txt").write_text("rs4\n\nrs1\n")
     for asked in ("rs4,rs1", f"@{folder / 'names.txt'}"):
         assert run(*fit_args(folder, "--snps", asked)).status == 0
@@ -198,12 +182,12 @@ def test_snps_by_name_or_file(run: Callable[..., Run], folder: Path) -> None:
         ("*l*", ["brain_basal", "liver", "lung"]),
     ],
 )
-def test_tissues_by_glob_in_the_files_order(run: Callable[..., Run], folder: Path, asked: str, got: list[str]) -> None:
+def test_tissues_by_glob_in_the_files_order(run: Callable[..., Any], folder: Path, asked: str, got: list[str]) -> None:
     assert run(*fit_args(folder, "--tissues", asked)).status == 0
     assert ebmodel.open_fit(folder / "fit.nc").dataset.tissue.to_numpy().tolist() == got
 
 
-def test_covariates_in_the_expression_file_are_no_tissues(run: Callable[..., Run], folder: Path) -> None:
+def test_covariates_in_the_expression_file_are_no_tissues(run: Callable[..., Any], folder: Path) -> None:
     def add(table: pd.DataFrame) -> pd.DataFrame:
         return table.join(pd.read_csv(folder / "c.csv", index_col=0))
 
@@ -218,7 +202,7 @@ def test_covariates_in_the_expression_file_are_no_tissues(run: Callable[..., Run
     assert "tissues that match 'age'" in message
 
 
-def test_unequal_variances_are_noted_and_standardise_helps(run: Callable[..., Run], folder: Path) -> None:
+def test_unequal_variances_are_noted_and_standardise_helps(run: Callable[..., Any], folder: Path) -> None:
     change(folder / "y.csv", lambda table: table.assign(skin=table["skin"] * 20))
     result = run(*fit_args(folder))
     assert re.search(
@@ -229,7 +213,7 @@ def test_unequal_variances_are_noted_and_standardise_helps(run: Callable[..., Ru
     assert "scaled to residual variance 1" in result.out
 
 
-def test_samples_without_covariate_and_expression_are_noted(run: Callable[..., Run], folder: Path) -> None:
+def test_samples_without_covariate_and_expression_are_noted(run: Callable[..., Any], folder: Path) -> None:
     def blank(table: pd.DataFrame) -> None:
         table.loc["donor3"] = np.nan
 
@@ -240,7 +224,7 @@ def test_samples_without_covariate_and_expression_are_noted(run: Callable[..., R
     assert "note: 1 samples with a covariate missing, and no expression, were left out" in result.err
 
 
-def test_other_formats_give_the_same_fit(run: Callable[..., Run], folder: Path) -> None:
+def test_other_formats_give_the_same_fit(run: Callable[..., Any], folder: Path) -> None:
     assert run(*fit_args(folder)).status == 0
     pd.read_csv(folder / "x.csv", index_col=0).to_parquet(folder / "x.parquet")
     with gzip.open(folder / "y.tsv.gz", "wt") as file:
@@ -251,13 +235,13 @@ def test_other_formats_give_the_same_fit(run: Callable[..., Run], folder: Path) 
     assert first.identical(second)
 
 
-def test_names_that_look_like_markup_are_printed_as_they_are(run: Callable[..., Run], folder: Path) -> None:
+def test_names_that_look_like_markup_are_printed_as_they_are(run: Callable[..., Any], folder: Path) -> None:
     change(folder / "y.csv", lambda table: table.rename(columns={"skin": "[bold]skin[/bold]"}))
     result = run(*fit_args(folder, "--tissues", "[bold]skin[/bold],liver,lung"))
     assert "[bold]skin[/bold]" in result.out
 
 
-def test_demo_writes_a_fit_and_two_figures(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_demo_writes_a_fit_and_two_figures(run: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "new" / "demo"
     result = run("demo", "--out", out)
     assert result.status == 0
@@ -285,7 +269,7 @@ def tables(folder: Path) -> list[object]:
     return ["--genotypes", folder / "x.csv", "--expression", folder / "y.csv"]
 
 
-def test_sample_writes_draws_and_prints_the_verdict(run: Callable[..., Run], folder: Path) -> None:
+def test_sample_writes_draws_and_prints_the_verdict(run: Callable[..., Any], folder: Path) -> None:
     result = run("sample", *tables(folder), *FEW, "--out", folder / "draws.nc", "--seed", 3)
     tree = ebmodel.open_posterior(folder / "draws.nc")
     posterior = tree["posterior"].to_dataset()
@@ -301,7 +285,7 @@ def test_sample_writes_draws_and_prints_the_verdict(run: Callable[..., Run], fol
     np.testing.assert_allclose(posterior["tau1"], want["posterior"]["tau1"], rtol=1e-6)
 
 
-def test_compare_from_tables_and_from_stored_results(run: Callable[..., Run], folder: Path) -> None:
+def test_compare_from_tables_and_from_stored_results(run: Callable[..., Any], folder: Path) -> None:
     out = folder / "new" / "both"
     result = run("compare", *tables(folder), *FEW, "--starts", 4, "--out", out)
     assert result.status == 0
@@ -360,7 +344,7 @@ def test_compare_from_tables_and_from_stored_results(run: Callable[..., Run], fo
     ],
 )
 def test_bad_options_of_the_full_posterior_are_refused(
-    run: Callable[..., Run], folder: Path, more: list[str], words: list[str]
+    run: Callable[..., Any], folder: Path, more: list[str], words: list[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     command, *options = (text.replace("FOLDER", str(folder)) for text in more)
@@ -373,7 +357,7 @@ def test_bad_options_of_the_full_posterior_are_refused(
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_compare_needs_tables_or_stored_results(run: Callable[..., Run], folder: Path) -> None:
+def test_compare_needs_tables_or_stored_results(run: Callable[..., Any], folder: Path) -> None:
     assert "neither pair" in run("compare", "--genotypes", folder / "x.csv").err
     result = run("compare", "--fit", folder / "none.nc", "--posterior", folder / "none.nc")
     assert result.status == 2
@@ -383,7 +367,7 @@ def test_compare_needs_tables_or_stored_results(run: Callable[..., Run], folder:
 # What it refuses -----------------------------------------------------------------------------------------------------
 
 
-def refused(run: Callable[..., Run], folder: Path, *more: object, out: str = "fit.nc") -> str:
+def refused(run: Callable[..., Any], folder: Path, *more: object, out: str = "fit.nc") -> str:
     """Exit status 2, one line on stderr in the package's style, nothing on disk that was not there."""
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     result = run(*fit_args(folder, *more, out=out))
@@ -433,7 +417,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_bad_tables_are_refused(run: Callable[..., Run], folder: Path, case: str) -> None:
+def test_bad_tables_are_refused(run: Callable[..., Any], folder: Path, case: str) -> None:
     name, edit, words = TABLES[case]
     change(folder / name, edit)
     message = refused(run, folder)
@@ -451,7 +435,7 @@ FILES: dict[str, tuple[Callable[[bytes], bytes | None], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_bad_files_are_refused(run: Callable[..., Run], folder: Path, case: str) -> None:
+def test_bad_files_are_refused(run: Callable[..., Any], folder: Path, case: str) -> None:
     spoil, words = FILES[case]
     content = spoil((folder / "y.csv").read_bytes())
     (folder / "y.csv").unlink()
@@ -462,14 +446,14 @@ def test_bad_files_are_refused(run: Callable[..., Run], folder: Path, case: str)
         assert word in message
 
 
-def test_a_truncated_gzip_is_refused(run: Callable[..., Run], folder: Path) -> None:
+def test_a_truncated_gzip_is_refused(run: Callable[..., Any], folder: Path) -> None:
     (folder / "x.csv.gz").write_bytes(gzip.compress((folder / "x.csv").read_bytes())[:-30])
     message = refused(run, folder, "--genotypes", folder / "x.csv.gz")
     assert "a whole gzip file" in message
     assert "x.csv.gz; do fetch or compress it again" in message
 
 
-def test_more_covariates_than_samples_are_refused(run: Callable[..., Run], folder: Path) -> None:
+def test_more_covariates_than_samples_are_refused(run: Callable[..., Any], folder: Path) -> None:
     table = pd.DataFrame(np.random.default_rng(0).random((40, 40)), SAMPLES, [f"pc{k}" for k in range(40)])
     table.rename_axis("sample").to_csv(folder / "c.csv")
     message = refused(run, folder, "--covariates", folder / "c.csv")
@@ -477,18 +461,18 @@ def test_more_covariates_than_samples_are_refused(run: Callable[..., Run], folde
     assert "leave the SNP out" in message or "use fewer covariates" in message
 
 
-def test_one_sample_is_refused(run: Callable[..., Run], folder: Path) -> None:
+def test_one_sample_is_refused(run: Callable[..., Any], folder: Path) -> None:
     change(folder / "y.csv", lambda table: table.iloc[:1])
     assert "SNPs that vary" in refused(run, folder)
 
 
-def test_two_samples_are_refused(run: Callable[..., Run], folder: Path) -> None:
+def test_two_samples_are_refused(run: Callable[..., Any], folder: Path) -> None:
     change(folder / "x.csv", lambda table: table.assign(**{f"rs{j}": np.arange(45.0) % 3 for j in range(6)}))
     change(folder / "y.csv", lambda table: table.iloc[:2].fillna(1.0))
     assert "more samples than SNPs" in refused(run, folder)
 
 
-def test_bad_covariates_are_refused(run: Callable[..., Run], folder: Path) -> None:
+def test_bad_covariates_are_refused(run: Callable[..., Any], folder: Path) -> None:
     asked = ["--covariates", folder / "c.csv"]
     assert "no 'height', in covariates" in refused(run, folder, *asked, "--covariate-columns", "age,height")
     assert "give the file" in refused(run, folder, "--covariate-columns", "age")
@@ -500,7 +484,7 @@ def test_bad_covariates_are_refused(run: Callable[..., Run], folder: Path) -> No
     assert "'4o'" in refused(run, folder, *asked)
 
 
-def test_a_snp_that_covariates_explain_is_refused(run: Callable[..., Run], folder: Path) -> None:
+def test_a_snp_that_covariates_explain_is_refused(run: Callable[..., Any], folder: Path) -> None:
     change(
         folder / "c.csv", lambda t: t.assign(dose=2 - pd.read_csv(folder / "x.csv", index_col=0)["rs2"].loc[t.index])
     )
@@ -524,14 +508,14 @@ def test_a_snp_that_covariates_explain_is_refused(run: Callable[..., Run], folde
         (["--out", "none/such/fit.nc"], ["an existing folder", "none/such", "make it first"]),
     ],
 )
-def test_bad_options_are_refused(run: Callable[..., Run], folder: Path, more: list[str], words: list[str]) -> None:
+def test_bad_options_are_refused(run: Callable[..., Any], folder: Path, more: list[str], words: list[str]) -> None:
     message = refused(run, folder, *more)
     for word in words:
         assert word in message
 
 
 def test_an_unwritable_folder_is_refused_before_the_work(
-    run: Callable[..., Run], folder: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)  # a superuser may write everywhere
     message = refused(run, folder)
@@ -539,14 +523,14 @@ def test_an_unwritable_folder_is_refused_before_the_work(
     assert "choose another" in message
 
 
-def test_a_failed_fit_leaves_the_last_one(run: Callable[..., Run], folder: Path) -> None:
+def test_a_failed_fit_leaves_the_last_one(run: Callable[..., Any], folder: Path) -> None:
     assert run(*fit_args(folder)).status == 0
     change(folder / "y.csv", set_cell("donor7", "lung", "n.d."))
     refused(run, folder)
     assert ebmodel.open_fit(folder / "fit.nc").converged
 
 
-def test_a_failed_write_leaves_nothing(run: Callable[..., Run], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_nothing(run: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -554,7 +538,7 @@ def test_a_failed_write_leaves_nothing(run: Callable[..., Run], folder: Path, mo
     assert "No space left on device" in refused(run, folder)
 
 
-def test_demo_where_a_file_is_in_the_way_is_refused(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_demo_where_a_file_is_in_the_way_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("a file")
     result = run("demo", "--out", tmp_path / "demo")
     assert result.status == 2
@@ -565,14 +549,14 @@ def test_demo_where_a_file_is_in_the_way_is_refused(run: Callable[..., Run], tmp
 @pytest.mark.parametrize(
     "args", [["fit"], ["fit", "--top", "none"], ["fit", "--top", "0"], ["nonsense"], ["--nonsense"]]
 )
-def test_usage_errors_exit_2(run: Callable[..., Run], args: list[str]) -> None:
+def test_usage_errors_exit_2(run: Callable[..., Any], args: list[str]) -> None:
     result = run(*args)
     assert result.status == 2
     assert "Usage: ebmodel" in result.err
 
 
 @pytest.mark.parametrize("command", ["fit", "sample", "compare", "demo"])
-def test_help_explains_every_option_and_has_an_example(run: Callable[..., Run], command: str) -> None:
+def test_help_explains_every_option_and_has_an_example(run: Callable[..., Any], command: str) -> None:
     result = run(command, "--help")
     assert result.status == 0
     assert f"Example: ebmodel {command}" in result.out
@@ -609,7 +593,7 @@ def test_the_installed_command_refuses_without_traceback(folder: Path) -> None:
 
 
 @real_data
-def test_wheat(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_wheat(run: Callable[..., Any], tmp_path: Path) -> None:
     result = run("fit", "--genotypes", DATA / "wheat_markers.csv.gz", "--expression", DATA / "wheat_yield.csv",
                  "--top", 20, "--out", tmp_path / "wheat.nc")  # fmt: skip
     assert result.status == 0
@@ -621,7 +605,7 @@ def test_wheat(run: Callable[..., Run], tmp_path: Path) -> None:
 
 
 @real_data
-def test_mice(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_mice(run: Callable[..., Any], tmp_path: Path) -> None:
     traits = DATA / "mice_traits.csv.gz"
     result = run("fit", "--genotypes", DATA / "mice_genotypes_chr1_17.csv.gz", "--expression", traits,
                  "--tissues", "Biochem.*", "--covariates", traits, "--covariate-columns", "GENDER,Biochem.Age",
@@ -636,7 +620,7 @@ def test_mice(run: Callable[..., Run], tmp_path: Path) -> None:
 
 
 @real_data
-def test_wheat_compared(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_wheat_compared(run: Callable[..., Any], tmp_path: Path) -> None:
     result = run("compare", "--genotypes", DATA / "wheat_markers.csv.gz", "--expression", DATA / "wheat_yield.csv",
                  "--top", 20, "--out", tmp_path / "wheat")  # fmt: skip
     assert result.status == 0

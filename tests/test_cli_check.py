@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ import xarray as xr
 
 import ebmodel
 from ebmodel.checks import CHECKS
-from ebmodel.cli import main
 from ebmodel.simulate import violated
 from tests.test_report import read
 
@@ -37,25 +36,11 @@ TISSUES = [
 RESULTS = {"checks.nc", "checks.csv", "report.html", "checks.png"}
 
 
-class Run(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+def run(command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run the command in this process."""
     monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*args: object) -> Run:
-        with pytest.raises(SystemExit) as caught:
-            main(["check", *(str(arg) for arg in args)])
-        printed = capsys.readouterr()
-        assert isinstance(caught.value.code, int)
-        return Run(caught.value.code, printed.out, printed.err)
-
-    return call
+    return lambda *args: command("check", *args)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +112,7 @@ def test_from_end_to_end(fit: ebmodel.Fit, stored: Path, tmp_path: Path) -> None
     assert pd.read_csv(out / "checks.csv", index_col="check").index.tolist() == list(CHECKS)
 
 
-def test_json_is_what_is_printed(run: Callable[..., Run], fit: ebmodel.Fit, stored: Path) -> None:
+def test_json_is_what_is_printed(run: Callable[..., Any], fit: ebmodel.Fit, stored: Path) -> None:
     result = run(stored, "--quick", "--replicates", "9", "--json")
     assert result.status == 0
     assert result.err == ""
@@ -146,7 +131,7 @@ def test_json_is_what_is_printed(run: Callable[..., Run], fit: ebmodel.Fit, stor
     assert summary["notes"][1].startswith("with 9 drawn data sets no p-value is below 0.1: none is 'doubtful'")
 
 
-def test_only_some_quick_and_quiet(run: Callable[..., Run], stored: Path) -> None:
+def test_only_some_quick_and_quiet(run: Callable[..., Any], stored: Path) -> None:
     result = run(stored, "--quick", "--replicates", "19", "--only", "normal-errors, linearity,normal-errors")
     assert result.status == 0
     assert re.findall(r"│ ([a-z]+-?[a-z]+) +│", result.out) == ["normal-errors", "linearity"]
@@ -158,7 +143,7 @@ def test_only_some_quick_and_quiet(run: Callable[..., Run], stored: Path) -> Non
 
 
 def test_groups_by_name_and_from_a_file(
-    run: Callable[..., Run], fit: ebmodel.Fit, stored: Path, tmp_path: Path
+    run: Callable[..., Any], fit: ebmodel.Fit, stored: Path, tmp_path: Path
 ) -> None:
     args = (stored, "--quick", "--replicates", "9", "--only", "unrelated-groups", "--json")
     (by_name,) = strict(run(*args, "--groups", "names").out)["checks"]
@@ -171,7 +156,7 @@ def test_groups_by_name_and_from_a_file(
 
 
 def test_draws_bring_their_data_and_findings(
-    run: Callable[..., Run], stored: Path, draws: Path, tmp_path: Path
+    run: Callable[..., Any], stored: Path, draws: Path, tmp_path: Path
 ) -> None:
     args = (stored, "--posterior", draws, "--quick", "--replicates", "9", "--only", "normal-errors")
     summary = strict(run(*args, "--json").out)
@@ -186,7 +171,7 @@ def test_draws_bring_their_data_and_findings(
     assert {path.name for path in tmp_path.iterdir()} >= RESULTS | {"probabilities.png", "hyperparameters.png"}
 
 
-def refused(run: Callable[..., Run], *args: object) -> str:
+def refused(run: Callable[..., Any], *args: object) -> str:
     """Exit status 2 and one line on stderr in the package's style."""
     result = run(*args, "--quick", "--replicates", "2")
     assert result.status == 2
@@ -195,7 +180,7 @@ def refused(run: Callable[..., Run], *args: object) -> str:
     return result.err
 
 
-def test_what_cannot_be_used_is_refused(run: Callable[..., Run], stored: Path, draws: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_refused(run: Callable[..., Any], stored: Path, draws: Path, tmp_path: Path) -> None:
     assert "no such file" in refused(run, tmp_path / "gone.nc")
     (tmp_path / "text.nc").write_text("no fit")
     assert "expected a fit written by ebmodel" in refused(run, tmp_path / "text.nc")
@@ -213,7 +198,7 @@ def test_what_cannot_be_used_is_refused(run: Callable[..., Run], stored: Path, d
 
 
 def test_a_folder_that_cannot_be_written_is_refused_first(
-    run: Callable[..., Run], stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Any], stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     assert "a file" in refused(run, tmp_path / "gone.nc", "--out", tmp_path / "file" / "new")
@@ -223,7 +208,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(
 
 
 def test_draws_of_other_data_are_refused(
-    run: Callable[..., Run], fit: ebmodel.Fit, draws: Path, tmp_path: Path
+    run: Callable[..., Any], fit: ebmodel.Fit, draws: Path, tmp_path: Path
 ) -> None:
     ds = fit.dataset
     other = ebmodel.fit(ds.X, ds.Y + 1.0, n_starts=2)
@@ -231,6 +216,6 @@ def test_draws_of_other_data_are_refused(
     assert "fit and draws of the same data" in refused(run, tmp_path / "other.nc", "--posterior", draws)
 
 
-def test_usage_errors_end_in_two(run: Callable[..., Run], stored: Path) -> None:
+def test_usage_errors_end_in_two(run: Callable[..., Any], stored: Path) -> None:
     assert run(stored, "--replicates", "0").status == 2
     assert run().status == 2

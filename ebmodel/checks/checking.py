@@ -99,7 +99,8 @@ def check(
         cannot be; ``p_value``, calibrated, and ``p_plugin``, mostly conservative; ``reference`` (check, replicate), of
         which ``reference_median`` and ``reference_95`` are quantiles; ``effect``, how large the violation is, and
         ``meaning``, the same in words with its units; ``verdict``, "no sign against it", "doubtful" (p <= 0.05),
-        "fails" (p <= 0.01) or "not checked"; ``remedy``. Attributes: ``replicates``, how many ``failed`` to be fitted
+        "fails" (p <= 0.01) or "not checked"; ``remedy``. A check that finds nothing and often misses what it is for says
+        "a weak check" in ``meaning``. Attributes: ``replicates``, how many ``failed`` to be fitted
         and why (``failure``), ``seed``, ``at``, what the reference is.
 
     Raises
@@ -288,7 +289,7 @@ ROUNDING = 1e-9
 
 
 UNKNOWN = "data drawn from the fit do not allow the check"
-WEAK = "a weak check: no sign is little evidence"
+WEAK = "a weak check"
 
 
 def _row(

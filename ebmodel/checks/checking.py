@@ -99,9 +99,9 @@ def check(
         cannot be; ``p_value``, calibrated, and ``p_plugin``, mostly conservative; ``reference`` (check, replicate), of
         which ``reference_median`` and ``reference_95`` are quantiles; ``effect``, how large the violation is, and
         ``meaning``, the same in words with its units; ``verdict``, "no sign against it", "doubtful" (p <= 0.05),
-        "fails" (p <= 0.01) or "not checked"; ``remedy``. A check that finds nothing and often misses what it is for says
-        "a weak check" in ``meaning``. Attributes: ``replicates``, how many ``failed`` to be fitted
-        and why (``failure``), ``seed``, ``at``, what the reference is.
+        "fails" (p <= 0.01) or "not checked"; ``remedy``. A check that finds nothing, and often misses what it is for,
+        says "a weak check" in ``meaning``. Attributes: ``replicates``, how many ``failed`` to be fitted and why
+        (``failure``), ``seed``, ``at``, what the reference is.
 
     Raises
     ------

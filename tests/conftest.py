@@ -148,7 +148,7 @@ class Run(NamedTuple):
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Run the command line in this process."""
     monkeypatch.setenv("COLUMNS", "160")
 

@@ -25,9 +25,9 @@ real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not 
 
 
 @pytest.fixture
-def run(command: Callable[..., Any]) -> Callable[..., Any]:
+def run(cli: Callable[..., Any]) -> Callable[..., Any]:
     """Run the command line in this process."""
-    return command
+    return cli
 
 
 @pytest.fixture

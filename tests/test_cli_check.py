@@ -37,10 +37,10 @@ RESULTS = {"checks.nc", "checks.csv", "report.html", "checks.png"}
 
 
 @pytest.fixture
-def run(command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run the command in this process."""
     monkeypatch.setenv("COLUMNS", "200")
-    return lambda *args: command("check", *args)
+    return lambda *args: cli("check", *args)
 
 
 @pytest.fixture(scope="module")

@@ -227,13 +227,6 @@ class Theta(NamedTuple):
     """() or, where tissues have error variances of their own, (tissue,)."""
 
 
-def _hyperparameters(problem: Problem, data: Any) -> Theta:
-    theta = _shared(problem, data)
-    if problem.errors == EQUAL:
-        return theta
-    return theta._replace(sigma2=_own_variances(problem, data, theta.sigma2))
-
-
 def _own_variances(problem: Problem, data: Any, sigma2: Any) -> Any:
     """log sigma2_t ~ N(log sigma2, h^2), centred where the data say more of sigma2_t than h does, else non-centred.
 
@@ -247,11 +240,19 @@ def _own_variances(problem: Problem, data: Any, sigma2: Any) -> Any:
     return pm.Deterministic("error_variance", data.scale**2 * pt.exp(log_variance), dims=TISSUE)
 
 
-def _shared(problem: Problem, data: Any) -> Theta:
-    """The hyperparameters that no tissue has for itself."""
+def _hyperparameters(problem: Problem, data: Any) -> Theta:
+    """All of them; eta, kappa and gamma relative to the noise as it is: sigma2, or the geometric mean of sigma2_t.
+
+    Relative to the level that sigma2_t vary about, which few tissues hardly tell, they would pull it to where it suits
+    them.
+    """
     priors = problem.priors
     tau1 = priors.tau1.variable("tau1")
     sigma2 = _either("sigma2", priors.sigma2, "noise", priors.noise, lambda noise: noise * data.scale**2)
+    errors = noise = sigma2
+    if problem.errors != EQUAL:
+        errors = _own_variances(problem, data, sigma2)
+        noise = pt.exp(pt.mean(pt.log(errors)))
     if problem.learns_alpha:
         spread = power_spread(data.s, _given(priors.alpha).variable("alpha"))
         strength = pt.mean(spread)  # dbar
@@ -261,26 +262,26 @@ def _shared(problem: Problem, data: Any) -> Theta:
         to_beta, to_mean = data.L, data.to_gamma
 
     def from_weight(weight: Any) -> Any:
-        """eta from u = eta dbar/(eta dbar + sigma2), and likewise kappa from v."""
-        return weight / (1.0 - weight) * sigma2 / strength
+        """eta from u = eta dbar/(eta dbar + noise), and likewise kappa from v."""
+        return weight / (1.0 - weight) * noise / strength
 
     eta = _either("eta", priors.eta, "shrinkage", priors.shrinkage, from_weight)
     if problem.mean == "free" and priors.beta is not None:
         beta = priors.beta.variable("beta", dims=SNP)
-        return Theta(tau1, pt.dot(to_mean, beta), spread, beta, eta, sigma2)
+        return Theta(tau1, pt.dot(to_mean, beta), spread, beta, eta, errors)
     if problem.mean == "hierarchical":
         kappa = _either("kappa", priors.kappa, "spread", priors.spread, from_weight)
         # beta ~ N(0, kappa Sigma0), centred where the data say more of gamma than kappa does, non-centred where less
-        omega = resolution(len(problem.data.tissues), tau1, eta, sigma2, strength)
+        omega = resolution(len(problem.data.tissues), tau1, eta, noise, strength)
         z = pm.Normal("z", 0.0, pt.sqrt(1.0 + kappa / omega), dims=DIRECTION)
         gamma = z * pt.sqrt(kappa / (1.0 + kappa / omega))
     elif priors.gamma is not None:
         gamma = priors.gamma.variable("gamma", dims=DIRECTION)
     else:
-        unit = pt.sqrt(data.per_direction * sigma2 / strength)
+        unit = pt.sqrt(data.per_direction * noise / strength)
         gamma = _given(priors.signal).variable("signal", dims=DIRECTION) * unit
     mean = gamma * pt.sqrt(spread)
-    return Theta(tau1, mean, spread, pm.Deterministic("beta", pt.dot(to_beta, mean), dims=SNP), eta, sigma2)
+    return Theta(tau1, mean, spread, pm.Deterministic("beta", pt.dot(to_beta, mean), dims=SNP), eta, errors)
 
 
 def resolution(tissues: int, tau1: Any, eta: Any, sigma2: Any, strength: Any) -> Any:

@@ -20,8 +20,10 @@ Where tissues have error variances of their own (``errors="unequal"`` or ``"corr
 
     log sigma2_t ~ N(log sigma2, h^2)
 
-with the heterogeneity h a parameter. Correlations of errors over tissues have the LKJ prior, density proportional to
-|R|^(concentration - 1): uniform over correlation matrices for 1, nearer to none for more.
+with the heterogeneity h a parameter, and what is relative to sigma2 above is relative to their geometric mean: few
+tissues hardly tell the level, which would go where it suits the mean effects. Correlations of errors over tissues have
+the LKJ prior, density proportional to |R|^(concentration - 1): uniform over correlation matrices for 1, nearer to none
+for more.
 
 The prior on the slab's mean decides P(I(t)=1)
 ----------------------------------------------

@@ -140,13 +140,16 @@ def loo_pit(tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
     Raises
     ------
     InputError
-        If the tree lacks a group, or is of the latent form, whose log-likelihood is given I(t) and beta(t).
+        If the tree lacks a group, is of the latent form, whose log-likelihood is given I(t) and beta(t), or of errors
+        that are not equal.
     """
     groups = ("posterior", "log_likelihood", "observed_data", "constant_data")
     lacking = [name for name in groups if name not in tree.children]
     expect(not lacking, "draws as from ebmodel.sample", f"no {lacking}", "loo_pit", "give what it returned")
     do = "sample with form='marginal'"
     expect(tree.attrs.get("form") != "latent", "the marginal form", "the latent form", "loo_pit", do)
+    errors, do = tree.attrs.get("errors", "equal"), "sample with errors='equal'"
+    expect(errors == "equal", "one error variance for all tissues", f"{errors} errors", "loo_pit", do)
     compressed, slab = _compressed(tree), _slab(tree)
     posterior = tree["posterior"].to_dataset()
     tau1, eta, sigma2 = (_flat(posterior[name]) for name in ("tau1", "eta", "sigma2"))

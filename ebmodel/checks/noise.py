@@ -81,7 +81,8 @@ def unequal_variances(view: View) -> Value:
     """Sizes of residuals compared between tissues: the F statistic of |r| (Levene).
 
     r_i(t) = e_i(t)/(1 - H_t,ii)^(1/2) has one variance for all samples. Absolute values, not squares, keep heavy tails,
-    which make every variance more variable, from passing for unequal variances.
+    which make every variance more variable, from passing for unequal variances. Tissues whose errors have one variance
+    but tails of different weight differ in it as well; the effect, which is of variances, is then about 0.
     """
     frame, relative = view.frame, _relative(view)
     s2 = view.s2 / relative

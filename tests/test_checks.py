@@ -654,3 +654,13 @@ def test_few_tissues_are_too_few():
     assert found[6]["observed"] > found[80]["observed"]
     assert found[6]["verdict"] in ("doubtful", "fails")
     assert found[80]["verdict"] == "no sign against it"
+
+
+def test_variances_of_their_own_mend_what_the_check_of_one_variance_finds():
+    truth = ebmodel.Params(tau1=0.5, beta=[0.6, -0.4], eta=1.0, sigma2=1.0)
+    gene = ebmodel.simulate.violated("unequal-variances", 1.0, truth, n=50, m=12, missing=0.2, seed=4)
+    verdicts = [
+        check(ebmodel.fit(gene.X, gene.Y, errors=errors), 39, checks="equal-variances").verdict.item()
+        for errors in ("equal", "unequal")
+    ]
+    assert verdicts == ["doubtful", "no sign against it"]  # p = 1/40 is the least

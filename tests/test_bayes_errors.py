@@ -192,6 +192,20 @@ def test_recovery_knows_every_tissues_variance(make_case, slab):
     assert float(log_likelihood["Y"].sum("tissue")[0, 0]) == pytest.approx(at.loglik, rel=1e-9)
 
 
+def test_the_latent_form_gives_every_tissue_its_own_variance():
+    gene = violated("unequal-variances", 1.0, THETA, n=12, m=3, missing=0.2, seed=3)
+    model = ebmodel.pymc_model(gene.X, gene.Y, form="latent", errors="unequal")
+    point = model.initial_point()
+    point["active"], point["z_error"] = np.array([1, 0, 1]), np.array([-1.0, 0.5, 2.0])
+    wanted = model.replace_rvs_by_values([model["error_variance"], model["effects"]])
+    own, effects = model.compile_fn(wanted, inputs=model.value_vars, on_unused_input="ignore", mode=FAST)(point)
+    assert np.ptp(own) > 0.1
+    Y, expected = gene["Y"].to_numpy(), gene["X"].to_numpy() @ effects.T
+    density = stats.norm.logpdf(Y, expected, np.sqrt(own))
+    found = model.compile_logp(vars=[model["Y"]], mode=FAST)(point)
+    assert found == pytest.approx(np.nansum(density), rel=EXACT)
+
+
 def test_prior_of_the_variances():
     X, Y, *_ = tiny()
     priors = WEAK.with_(heterogeneity=Prior("HalfNormal", sigma=0.5))

@@ -270,8 +270,27 @@ def test_levene_by_loop(case):
     means, variances, dof = np.array(means), np.array(variances), np.array(dof)
     centre, within = dof @ means / dof.sum(), dof @ variances / dof.sum()
     F = dof @ (means - centre) ** 2 / (len(dof) - 1) / within
-    chance = np.mean(2.0 / dof) * max(1.0 + (np.mean(np.array(r) ** 4) - 3.0) / 2.0, 1.0)
-    agrees(noise.unequal_variances(case.view), F, np.sqrt(max(np.var(log_s2, ddof=1) - chance, 0.0)))
+    chance = 2.0 / dof * max(1.0 + (np.mean(np.array(r) ** 4) - 3.0) / 2.0, 1.0)
+    total, squares = sum(1.0 / v for v in chance), sum(1.0 / v**2 for v in chance)  # DerSimonian & Laird's moments
+    middle = sum(x / v for x, v in zip(log_s2, chance, strict=True)) / total
+    Q = sum((x - middle) ** 2 / v for x, v in zip(log_s2, chance, strict=True))
+    agrees(
+        noise.unequal_variances(case.view),
+        F,
+        np.sqrt(max((Q - len(chance) + 1) / (total - squares / total), 0.0)),
+    )
+
+
+def test_one_small_tissue_does_not_hide_how_unequal_the_others_variances_are():
+    """log sigma2_t = +-0.25 in 19 tissues of 800 samples; a twentieth has 30."""
+    rng = np.random.default_rng(8)
+    spread = np.r_[np.resize([0.25, -0.25], 19), 0.0]
+    Y = rng.standard_normal((800, 20)) * np.exp(spread / 2.0)
+    Y[30:, 19] = np.nan
+    X = rng.standard_normal((800, 3))
+    fit = ebmodel.oracle(X, Y, Params(tau1=0.5, beta=np.zeros(3), eta=1.0, sigma2=1.0))
+    effect = noise.unequal_variances(View(fit, frame_of(fit))).effect
+    assert effect == pytest.approx(0.25, abs=4 * 0.25 / np.sqrt(2 * 18))
 
 
 def test_correlations_of_errors_by_loop(case):

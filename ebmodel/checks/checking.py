@@ -57,6 +57,10 @@ TOLERABLE, SEVERE = 0.1, 0.5
 """Shares of the oracle's gain that may be lost with little harm, and that make the fit a poor one."""
 BATCH = 10
 """Replicates that a worker does before it reports."""
+ROUNDING = 1e-9
+"""Discrepancies that differ by less, relatively, are tied."""
+VERDICTS = "fails", "doubtful", "no sign against it", "not checked"
+UNKNOWN, WEAK = "data drawn from the fit do not allow the check", "a weak check"
 
 
 def check(
@@ -263,9 +267,6 @@ def _design(done: list[Replicate], refit: bool) -> dict[str, Any]:
     return row | {"verdict": verdict, "remedy": CHECKS[DESIGN].remedy if mean > TOLERABLE else ""}
 
 
-VERDICTS = "fails", "doubtful", "no sign against it", "not checked"
-
-
 def _alpha(fit: Fit) -> tuple[float, str]:
     """The alpha that the data prefer, less the fit's, and in words with its interval."""
     profile = profile_of(fit)
@@ -283,13 +284,6 @@ def _p_value(observed: float, reference: Array) -> float:
         return np.nan
     ties = observed - ROUNDING * abs(observed)  # the same sum, in another order
     return float((1 + np.sum(reference >= ties)) / (1 + len(reference)))
-
-
-ROUNDING = 1e-9
-
-
-UNKNOWN = "data drawn from the fit do not allow the check"
-WEAK = "a weak check"
 
 
 def _row(

@@ -97,10 +97,17 @@ def unequal_variances(view: View) -> Value:
     within = np.sum(dof * [np.var(r) for r in sizes]) / np.sum(dof)
     F = float(np.sum(dof * (means - centre) ** 2) / (len(use) - 1) / within)
     log_s2 = np.log(s2[use])
-    chance = np.mean(2.0 / dof) * max(1.0 + (np.mean(_standardised(view) ** 4) - 3.0) / 2.0, 1.0)
-    beyond = np.sqrt(max(np.var(log_s2, ddof=1) - chance, 0.0))  # var log s^2 = (2 + excess kurtosis)/dof
+    # var log s^2 = (2 + excess kurtosis)/dof
+    beyond = _heterogeneity(log_s2, 2.0 / dof * max(1.0 + (np.mean(_standardised(view) ** 4) - 3.0) / 2.0, 1.0))
     low, high = np.sqrt(np.exp([log_s2.min(), log_s2.max()]))
     return Value(F, beyond, f"sd of log error variance {{}} beyond chance; residual sds from {low:.3g} to {high:.3g}")
+
+
+def _heterogeneity(values: Array, chance: Array) -> float:
+    """Sd of what ``values`` estimate, each with an error variance ``chance``: the moments of DerSimonian & Laird."""
+    w = 1.0 / chance
+    Q = np.sum(w * (values - np.average(values, weights=w)) ** 2)
+    return float(np.sqrt(max((Q - (len(w) - 1)) / (np.sum(w) - np.sum(w**2) / np.sum(w)), 0.0)))
 
 
 def _relative(view: View) -> Array:

@@ -13,13 +13,19 @@ __all__ = [
     "COVARIATE",
     "DIRECTION",
     "DRAW",
+    "ENTRY",
+    "ESTIMATOR",
+    "FOLD",
+    "GENE",
     "ITERATION",
     "LEVEL",
+    "METHOD",
     "OBSERVATION",
     "POINT",
     "QUANTITY",
     "REPLICATE",
     "SAMPLE",
+    "SCREENING",
     "SNP",
     "SNP_OTHER",
     "START",
@@ -49,3 +55,9 @@ BIN: Final = "bin"
 LEVEL: Final = "level"
 POINT: Final = "point"
 THRESHOLD: Final = "threshold"
+ENTRY: Final = "entry"
+ESTIMATOR: Final = "estimator"
+FOLD: Final = "fold"
+GENE: Final = "gene"
+METHOD: Final = "method"
+SCREENING: Final = "screening"

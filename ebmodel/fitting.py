@@ -10,19 +10,16 @@ import numpy as np
 from ebmodel import em
 from ebmodel.data import Data, tidy
 from ebmodel.errors import expect
-from ebmodel.heteroscedastic import EQUAL, UNEQUAL, Choice, check_own_variance, jacobian, learn_variances
-from ebmodel.mean import FREE, HIERARCHICAL, certain, mean_kind
-from ebmodel.model import Array, Params, Slab
-from ebmodel.relevance import SPARSE, learn_relevance
+from ebmodel.estimation import MAX_ITER, TOL, covariance_of_mean, estimate, weighed, whiten_weighed
+from ebmodel.heteroscedastic import EQUAL, jacobian
+from ebmodel.mean import HIERARCHICAL, certain, mean_kind
+from ebmodel.model import Params, Slab
 from ebmodel.results import Fit, assemble
-from ebmodel.search import Search, check_bounded, maximise
-from ebmodel.shape import POWER, best_power
+from ebmodel.search import Search, maximise
 from ebmodel.starts import ENOUGH, active_sets
-from ebmodel.statistics import Compressed, Whitened, Whitening, compress, weigh, whiten
+from ebmodel.statistics import Compressed, Whitened, compress
 
 __all__ = ["fit", "loglik", "oracle"]
-
-TOL, MAX_ITER = 1e-9, 5000
 
 
 def fit(
@@ -99,46 +96,15 @@ def fit(
     >>> fit.posterior_probability.dims, fit.effects.dims
     (('tissue',), ('tissue', 'snp'))
     """
-    kind = _check_choices(slab, mean, n_starts, errors)
-    n_starts = n_starts or ENOUGH[kind]
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
-    learns = isinstance(slab, str) and slab in (POWER, SPARSE)
-    if learns or errors == UNEQUAL:
-        check_bounded(data, compressed, whiten(compressed, "independent" if learns else slab)[0], kind)
-
-    def choose(compressed: Compressed) -> Choice:
-        return _choose_slab(compressed, slab, kind, n_starts, seed, tol, max_iter)
-
-    omega = None
-    if errors == UNEQUAL:
-        check_own_variance(data, compressed)
-        place, choice = learn_variances(compressed, choose, kind, n_starts, seed, tol, learns)
-        omega, starts = place.omega, place.T[None]
-    else:
-        choice = choose(compressed)
-    stats, whitening = whitened = _whiten(compressed, choice.slab, omega)
-    if omega is None:
-        check_bounded(data, compressed, stats, kind)
-        starts = np.vstack([active_sets(stats, n_starts, seed), choice.starts])
-    state, search = maximise(stats, starts, tol, max_iter, kind)
-    params = Params(
-        tau1=state.tau1,
-        beta=whitening.unwhiten(state.gamma),
-        eta=state.eta,
-        sigma2=state.sigma2,
-        slab=choice.slab,
-        kappa=None if kind == FREE else state.belief.kappa,
-        relative_variance=omega,
+    found = estimate(compressed, data.tissues, data.where[1], slab, mean, n_starts, seed, tol, max_iter, errors)
+    fitted = assemble(
+        data, compressed, found.whitened, found.params, found.search, found.notes, found.covariance, found.learned
     )
-    learned = {"beta": len(state.gamma) * (kind == FREE), "kappa": int(kind == HIERARCHICAL),
-               "alpha": int(learns and slab == POWER), "SNPs' scales": choice.kept - 1,
-               "error variances": 0 if omega is None else int(np.sum(stats.n > 0)) - 1}  # fmt: skip
-    search = _weighed(search, jacobian(omega, stats.n))
-    notes = [choice.note] if choice.note else []
-    found = assemble(data, compressed, whitened, params, search, notes, _covariance(whitening, state), learned)
-    found.dataset.attrs |= {"mean": mean, "errors": errors, "n_starts": n_starts, "alpha_learned": learned["alpha"]}
-    return found
+    asked = ENOUGH[mean_kind(mean)] if n_starts is None else n_starts
+    fitted.dataset.attrs |= {"mean": mean, "errors": errors, "n_starts": asked, "alpha_learned": found.learned["alpha"]}
+    return fitted
 
 
 def loglik(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept: bool = False) -> float:
@@ -190,38 +156,7 @@ def oracle(X: Any, Y: Any, params: Params, *, covariates: Any = None, intercept:
     compressed, whitened, state, search = _at(data, params)
     if params.kappa is not None:
         params = replace(params, beta=whitened[1].unwhiten(state.gamma))
-    return assemble(data, compressed, whitened, params, search, (), _covariance(whitened[1], state))
-
-
-def _choose_slab(
-    compressed: Compressed, slab: Slab, kind: int, n_starts: int, seed: int, tol: float, max_iter: int
-) -> Choice:
-    """The slab's shape, found if it is to be learned."""
-    if isinstance(slab, str) and slab == POWER:
-        return Choice(*best_power(compressed, kind, n_starts, seed, tol, max_iter))
-    if isinstance(slab, str) and slab == SPARSE:
-        omega, T, kept = learn_relevance(compressed, kind, n_starts, seed, tol, max_iter)
-        return Choice(np.diag(omega), T[None], kept=kept)
-    return Choice(slab, np.empty((0, len(compressed.n))))
-
-
-def _whiten(compressed: Compressed, slab: Slab, omega: Array | None) -> Whitened:
-    stats, whitening = whiten(compressed, slab)
-    return weigh(stats, omega), whitening
-
-
-def _weighed(search: Search, shift: float) -> Search:
-    """What was found on weighed data, with the log densities of the responses as they are."""
-    return replace(search, loglik=search.loglik + shift, trace=search.trace + shift, starts=search.starts + shift)
-
-
-def _check_choices(slab: Slab, mean: str, n_starts: int | None, errors: str) -> int:
-    known = not isinstance(slab, str) or slab in ("g", "independent", POWER, SPARSE)
-    shapes = "'g', 'independent', 'power', 'sparse', a number or a (snp, snp) matrix"
-    expect(known, shapes, repr(slab), "slab", "choose one")
-    expect(n_starts is None or n_starts >= 1, "at least 1", n_starts, "n_starts", "leave the default")
-    expect(errors in (EQUAL, UNEQUAL), "'equal' or 'unequal'", repr(errors), "errors", "choose one")
-    return mean_kind(mean)
+    return assemble(data, compressed, whitened, params, search, (), covariance_of_mean(whitened[1], state))
 
 
 def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, em.State, Search]:
@@ -232,25 +167,16 @@ def _at(data: Data, params: Params) -> tuple[Compressed, Whitened, em.State, Sea
     got = None if omega is None else len(omega)
     wanted = f"{len(data.tissues)} variances, one a tissue"
     expect(known, wanted, got, "params.relative_variance", "match Y")
-    stats, whitening = whitened = _whiten(compressed, params.slab, omega)
+    stats, whitening = whitened = whiten_weighed(compressed, params.slab, omega)
     gamma, shift = whitening.whiten(beta), jacobian(omega, stats.n)
     state = em.State(float(params.tau1), gamma, float(params.eta), float(params.sigma2))
     if not kappa:  # beta is known: given, or zero
         state = state._replace(gamma=gamma if kappa is None else 0.0 * gamma)
         value = float(em.expectation(stats, state)[1])
         search = Search(value, np.array([value]), np.array([]), True, "at known parameters")
-        return compressed, whitened, state, _weighed(search, shift)
+        return compressed, whitened, state, weighed(search, shift)
     around = em.expectation(stats, state)[0][None]  # where beta was found before, if it was
     state = state._replace(belief=certain(stats, float(kappa)))
     starts = np.vstack([around, active_sets(stats, ENOUGH[HIERARCHICAL], 0)])
     state, search = maximise(stats, starts, TOL, MAX_ITER, HIERARCHICAL, state)
-    return compressed, whitened, state, _weighed(search, shift)
-
-
-def _covariance(whitening: Whitening, state: em.State) -> Array | None:
-    """Cov(beta | Y) under q, (snp, snp), the prior's in directions that X does not see; None where beta is a number."""
-    about = state.belief
-    if about.kind != HIERARCHICAL:
-        return None
-    root = about.root @ whitening.L.T
-    return root.T @ root + about.kappa * whitening.null @ whitening.null.T
+    return compressed, whitened, state, weighed(search, shift)

@@ -22,9 +22,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebmodel import em
-from ebmodel.data import NEGLIGIBLE, Data
+from ebmodel.data import NEGLIGIBLE
 from ebmodel.errors import expect, listed
 from ebmodel.kernel import kernel
 from ebmodel.likelihood import LOG_2PI, log_product, rotate
@@ -81,7 +82,7 @@ class Place(NamedTuple):
     """log p(Y), or the bound on it."""
 
 
-def check_own_variance(data: Data, compressed: Compressed) -> None:
+def check_own_variance(tissues: NDArray[Any], where: str, compressed: Compressed) -> None:
     """Refuse a tissue whose own error variance cannot be told.
 
     Raises
@@ -92,9 +93,9 @@ def check_own_variance(data: Data, compressed: Compressed) -> None:
     spanned = (compressed.n > 0) & (compressed.n <= compressed.rank[compressed.pattern])
     exact = (compressed.n > 0) & (compressed.rss <= NEGLIGIBLE**2 * compressed.yy)
     wanted, do = "in every tissue more samples than SNPs", "leave them out, use fewer SNPs, or errors='equal'"
-    expect(not spanned.any(), wanted, f"too few in {listed(data.tissues[spanned])}", data.where[1], do)
-    got = f"an exact fit by the SNPs in {listed(data.tissues[exact])}"
-    expect(not exact.any(), "responses with noise", got, data.where[1], do)
+    expect(not spanned.any(), wanted, f"too few in {listed(tissues[spanned])}", where, do)
+    got = f"an exact fit by the SNPs in {listed(tissues[exact])}"
+    expect(not exact.any(), "responses with noise", got, where, do)
 
 
 def residual_variances(compressed: Compressed) -> Array:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebmodel import em
-from ebmodel.data import NEGLIGIBLE, Data
+from ebmodel.data import NEGLIGIBLE
 from ebmodel.errors import InputError, expect, listed
 from ebmodel.mean import FREE, HIERARCHICAL, ZERO
 from ebmodel.model import Array
@@ -119,10 +121,13 @@ def _last(climb: _Climb, leader: dict[int, _Climb]) -> _Climb:
     return climb
 
 
-def check_bounded(data: Data, compressed: Compressed, stats: Statistics, kind: int = FREE) -> None:
+def check_bounded(
+    tissues: NDArray[Any], where: str, compressed: Compressed, stats: Statistics, kind: int = FREE
+) -> None:
     """Refuse data for which the likelihood has no maximum, or does not depend on the genotypes.
 
-    ``kind`` is what the slab's mean is: zero can be told from eta in one tissue, and cannot fit any response exactly.
+    ``tissues`` are their names and ``where`` is what the expression is called, for the message; ``kind`` is what the
+    slab's mean is: zero can be told from eta in one tissue, and cannot fit any response exactly.
 
     Raises
     ------
@@ -132,23 +137,23 @@ def check_bounded(data: Data, compressed: Compressed, stats: Statistics, kind: i
     """
     observed, least = stats.n > 0, 1 if kind == ZERO else 2
     do = "add tissues, or evaluate ebmodel.oracle at known parameters"
-    got = f"{observed.sum()} ({listed(data.tissues[observed])})"
+    got = f"{observed.sum()} ({listed(tissues[observed])})"
     enough = bool(observed.sum() >= least)
-    expect(enough, f"at least {least} tissue{'s' * (least > 1)} with data", got, data.where[1], do)
+    expect(enough, f"at least {least} tissue{'s' * (least > 1)} with data", got, where, do)
     rank = compressed.rank[stats.pattern]
     d = stats.d[stats.d > 0]
     if bool((rank == stats.n)[observed].all()) and d.max() - d.min() < 1e-8 * d.max():
         fullest = int(stats.n.argmax())
         got = f"{int(stats.n[fullest])} degrees of freedom and {int(rank[fullest])} independent SNPs at most"
         do = "use fewer SNPs (--top N chooses), or slab='independent'"
-        where = f"tissue {str(data.tissues[fullest])!r} of {data.where[1]}"
+        where = f"tissue {str(tissues[fullest])!r} of {where}"
         raise InputError("more samples than SNPs in some tissue", got, where, do)
     if stats.rss.sum() <= NEGLIGIBLE**2 * stats.yy.sum():
         gap = compressed.c - np.einsum("tij,j->ti", compressed.R[compressed.pattern], _pooled(compressed))
         common = kind != ZERO and bool(np.sum(gap**2) <= NEGLIGIBLE**2 * stats.yy.sum())
         exact = common or bool((rank < stats.n).any())
         do = "check that expression is not computed from genotypes, or use fewer SNPs"
-        expect(not exact, "responses with noise", "an exact fit by the SNPs (sigma2 = 0)", data.where[1], do)
+        expect(not exact, "responses with noise", "an exact fit by the SNPs (sigma2 = 0)", where, do)
 
 
 def _pooled(compressed: Compressed) -> Array:

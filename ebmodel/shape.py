@@ -48,6 +48,8 @@ PRECISION = 1e-3
 ASIDE, DIGITS = 10.0, 12
 SAME = 1e-6
 """Log-likelihoods nearer than this are the same."""
+STEP = 0.25
+"""First step of a search near a known alpha; doubled while it goes on uphill."""
 NEAR = 1.0
 """Off the grid, alpha starts from solutions at most this far away."""
 
@@ -133,9 +135,22 @@ class _Profile:
         candidates = [found, best]
         return max(candidates, key=lambda alpha: self.solutions[alpha][0])
 
-    def _refine(self, best: float) -> float:
-        """The maximum next to the best of a grid with steps of 1; Brent's parabolas, from what is known already."""
-        low, high = max(best - 1.0, LOW), min(best + 1.0, HIGH)
+    def uphill(self, alpha: float, T: Array) -> float:
+        """The local maximum uphill of ``alpha``, where EM starts from responsibilities T (tissue,)."""
+        alpha = float(np.round(np.clip(alpha, LOW, HIGH), DIGITS))
+        stats, _ = whiten(self.compressed, alpha)
+        self.solutions[alpha] = self._maximum(stats, T[None])
+        step, best = STEP, alpha
+        while True:
+            sides = [float(np.clip(best + side, LOW, HIGH)) for side in (-step, step)]
+            top = max((best, *sides), key=lambda alpha: (self.follow(alpha), alpha == best))
+            if top == best:
+                return max(self._refine(best, step), best, key=lambda alpha: self.solutions[alpha][0])
+            best, step = float(np.round(top, DIGITS)), 2.0 * step
+
+    def _refine(self, best: float, step: float = 1.0) -> float:
+        """The maximum next to the best of a grid with such steps; Brent's parabolas, from what is known already."""
+        low, high = max(best - step, LOW), min(best + step, HIGH)
         inner = max(self.follow(low), self.follow(high)) < self.follow(best)
         settings: Any = (
             {"bracket": (low + ASIDE, best + ASIDE, high + ASIDE), "tol": PRECISION / ASIDE}  # relative: away from 0
@@ -156,11 +171,20 @@ class _Profile:
 
 
 def best_power(
-    compressed: Compressed, kind: int, n_starts: int, seed: int, tol: float, max_iter: int
+    compressed: Compressed,
+    kind: int,
+    n_starts: int,
+    seed: int,
+    tol: float,
+    max_iter: int,
+    near: tuple[float, Array] | None = None,
 ) -> tuple[float, Array, str]:
-    """The alpha of largest likelihood, the active sets found on the way (start, tissue), and a note if at an end."""
+    """The alpha of largest likelihood, the active sets found on the way (start, tissue), and a note if at an end.
+
+    With the alpha and responsibilities (tissue,) of nearly the same data in ``near`` it is sought uphill of them alone.
+    """
     profile = _Profile(compressed, kind, n_starts, seed, max(tol, ROUGH), max_iter)
-    alpha = profile.maximum()
+    alpha = profile.maximum() if near is None else profile.uphill(*near)
     note = (
         f"boundary alpha = {alpha:.0f}: an end of its range" if min(alpha - LOW, HIGH - alpha) < 2 * PRECISION else ""
     )
@@ -209,10 +233,10 @@ def alpha_profile(
     data = tidy(X, Y, covariates, intercept=intercept)
     compressed = compress(data)
     kind = mean_kind(mean)
-    check_bounded(data, compressed, whiten(compressed, "independent")[0], kind)
+    check_bounded(data.tissues, data.where[1], compressed, whiten(compressed, "independent")[0], kind)
     omega = None
     if errors == UNEQUAL:
-        check_own_variance(data, compressed)
+        check_own_variance(data.tissues, data.where[1], compressed)
         omega = residual_variances(compressed)
     profile = _Profile(compressed, kind, n_starts, seed, tol, max_iter, omega)
     best = profile.maximum()

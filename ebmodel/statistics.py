@@ -34,8 +34,8 @@ from ebmodel.errors import InputError, expect, listed
 from ebmodel.model import Array, Slab, slab_power
 from ebmodel.parallel import one_thread
 
-__all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "power_spread", "slab_factor", "weigh",
-           "whiten"]  # fmt: skip
+__all__ = ["Compressed", "Statistics", "Whitened", "Whitening", "compress", "compress_moments", "power_spread",
+           "slab_factor", "weigh", "whiten"]  # fmt: skip
 
 
 class Statistics(NamedTuple):
@@ -147,6 +147,39 @@ def _reduce(P: Array, dof: int) -> tuple[Array, Array, int]:
     return Q[:, :q], sv[:q, None] * Vt[:q], q
 
 
+@one_thread
+def compress_moments(XX: Array, gram: Array, cross: Array, yy: Array, n: Array) -> Compressed:
+    """Reduce data of which only products are at hand: those of `compress`, to half as many digits.
+
+    Parameters
+    ----------
+    XX : (snp, snp)
+        X'X over all samples, which gives the slab its shape.
+    gram : (tissue, snp, snp)
+        X_t'X_t over a tissue's samples, its covariates projected out.
+    cross : (tissue, snp)
+        X_t'y_t.
+    yy, n : (tissue,)
+        |y_t|^2, and degrees of freedom.
+    """
+    squares, U = np.linalg.eigh(XX)
+    r = int(np.sum(squares > squares[-1] * len(XX) * SQUARED))
+    s, U = np.sqrt(squares[::-1][:r]), np.ascontiguousarray(U[:, ::-1][:, :r])
+    A = U / s  # P = X A
+    products = A.T @ gram @ A  # P_t'P_t = W diag(l) W' = R'R with R = diag(l^1/2) W'
+    value, W = np.linalg.eigh(products)
+    value, W = value[:, ::-1], W[:, :, ::-1]
+    seen = (value > r * SQUARED) & (np.arange(r) < n[:, None])
+    root = np.sqrt(np.where(seen, value, 0.0))
+    R = root[:, :, None] * W.transpose(0, 2, 1)
+    with np.errstate(divide="ignore"):
+        c = np.einsum("ti,tij->tj", cross @ A, W) * np.where(seen, 1.0 / root, 0.0)
+    rss = np.maximum(yy - np.sum(c**2, axis=1), 0.0)
+    return Compressed(U, s, np.arange(len(n)), R, c, seen.sum(axis=1), n, yy, rss)
+
+
+SQUARED = 1e-10
+"""Relative eigenvalue of a matrix of products below which a direction is not seen: 1e-5 as a singular value."""
 CLEARLY = 1e-4
 """Columns of P whose part that earlier ones do not explain is longer than this are independent; P's are of length 1."""
 
@@ -171,13 +204,13 @@ def whiten(compressed: Compressed, slab: Slab) -> Whitened:
     L, null = S @ Wt[:r].T, S @ Wt[r:].T
     to_gamma = (left / D[:r]).T @ (s[:, None] * U.T)
 
-    V, d = np.zeros_like(compressed.R), np.zeros(compressed.R.shape[:2])
-    b = np.zeros_like(compressed.c)
-    for i, (R, q) in enumerate(zip(compressed.R, compressed.rank, strict=True)):
-        rotate, sv, Vt = np.linalg.svd(R @ T)  # A_t = X_t L has A_t'A_t = (R T)'(R T)
-        V[i], d[i, :q] = Vt.T, sv[:q] ** 2
-        members = compressed.pattern == i
-        b[members, :q] = (compressed.c[members] @ rotate[:, :q]) / sv[:q]
+    # A_t = X_t L has A_t'A_t = (R T)'(R T); all patterns at once
+    rotate, sv, Vt = np.linalg.svd(compressed.R @ T)
+    V = np.ascontiguousarray(Vt.transpose(0, 2, 1))
+    sv = np.where(np.arange(r) < compressed.rank[:, None], sv, 0.0)
+    d, of = sv**2, compressed.pattern
+    with np.errstate(divide="ignore"):
+        b = np.einsum("ti,tij->tj", compressed.c, rotate[of]) * np.where(sv > 0.0, 1.0 / sv, 0.0)[of]
     stats = Statistics(compressed.pattern, V, d, b, compressed.n, compressed.yy, compressed.rss)
     return stats, Whitening(np.ascontiguousarray(L), np.ascontiguousarray(null), to_gamma, D[:r])
 

@@ -12,6 +12,16 @@ class InputError(ValueError):
 
     def __init__(self, expected: str, got: str, where: str, do: str) -> None:
         super().__init__(f"expected {expected}, got {got}, in {where}; do {do}")
+        self.parts = expected, got, where, do
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
+        """Let it travel from a worker's process."""
+        return type(self), self.parts
+
+    def within(self, where: str) -> InputError:
+        """The same, said to have happened in a larger place."""
+        expected, got, here, do = self.parts
+        return type(self)(expected, got, f"{where}, {here}", do)
 
 
 def expect(holds: bool, expected: str, got: object, where: str, do: str) -> None:

@@ -1,7 +1,7 @@
 """Tables from files, and files written whole or not at all.
 
 Tables have samples in rows and their names in the first column: csv or tsv (also .gz), or parquet. Genotypes may also
-be PLINK .bed, VCF or BCF (`ebmodel.genotypes`).
+be PLINK .bed or .pgen, VCF or BCF (`ebmodel.genotypes`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read samples x columns from csv, tsv (both also .gz) or parquet; the first column names the samples.
 
-    Genotypes are also read from PLINK .bed (its .fam and .bim beside it), .vcf and .bcf (also .gz), as allele counts.
+    Genotypes are also read from PLINK .bed (its .fam and .bim beside it) and .pgen (.psam and .pvar), .vcf and .bcf
+    (also .gz), as allele counts.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     kind = suffixes[-1] if suffixes else ""
     try:
         if kind in genotypes.KINDS:
-            frame = (genotypes.read_bed if kind == ".bed" else genotypes.read_vcf)(path)
+            frame = genotypes.read_genotypes(path)
             frame.attrs["source"] = str(path)
             return frame
         if kind == ".parquet":
@@ -62,7 +63,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         elif kind in SEPARATORS:
             table = _read_text(path, SEPARATORS[kind])
         else:
-            known = "a .csv, .tsv or .parquet file (.gz too), or genotypes as .bed, .vcf or .bcf"
+            known = "a .csv, .tsv or .parquet file (.gz too), or genotypes as .bed, .pgen, .vcf or .bcf"
             raise InputError(known, f"{kind or 'no ending'}", str(path), "convert it")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError("a whole gzip file", _one_line(error), str(path), "fetch or compress it again") from error

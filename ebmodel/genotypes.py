@@ -1,7 +1,8 @@
-"""Genotypes from the formats of genetics: PLINK .bed (with its .fam and .bim) and VCF or BCF.
+"""Genotypes from the formats of genetics as whole tables: PLINK .bed and .pgen, VCF and BCF.
 
 `ebmodel.files.read_table` comes here, so every command and function that reads genotypes from a path reads these too.
-A genotype is a number of alleles, 0, 1 or 2, and NaN where it is missing.
+A genotype is a number of alleles, 0, 1 or 2, or a dosage between, and NaN where it is missing. The files are opened by
+`ebmodel.eqtl.variants`, which reads them a part at a time.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import pandas as pd
 
 from ebmodel.errors import InputError, expect, listed
 
-__all__ = ["KINDS", "extra", "read_bed", "read_vcf"]
+__all__ = ["KINDS", "extra", "read_genotypes"]
 
-KINDS = (".bed", ".vcf", ".bcf")
+KINDS = (".bed", ".pgen", ".vcf", ".bcf")
 """Endings of the files read here; .vcf and .bcf also compressed, with .gz after them."""
 
 
@@ -43,72 +44,30 @@ def extra(module: str, what: str) -> Any:
         raise InputError(f"the package {module}", "no such package", what, do) from error
 
 
-def read_bed(path: Path) -> pd.DataFrame:
-    """Read PLINK 1 genotypes: how many of the .bim file's first allele (A1, usually the minor one) a sample has.
+def read_genotypes(path: Path) -> pd.DataFrame:
+    """Read a whole file as it was written, in its order and with the allele that it counts.
+
+    That is the .bim file's first allele (A1, usually the minor one) for .bed, and the alternative alleles, of any
+    kind, for the others: dosages where a .pgen file or the DS field of a VCF has them, else called genotypes.
 
     Returns
     -------
     DataFrame (sample, snp)
-        Named by the .fam file's individual and the .bim file's variant identifiers.
+        Named by the individual's and the variant's identifiers. A variant of a VCF, BCF or .pvar file without one is
+        named ``chromosome:position:reference:alternative``. A genotype with any allele unknown is missing; a haploid
+        one of a VCF counts one allele at most.
 
     Raises
     ------
     InputError
-        If bed-reader is not installed, or the three files do not belong together.
-    OSError
-        If one of them cannot be read.
+        If the package for the format is not installed; if a file is missing, damaged or holds no genotypes, or the
+        files of PLINK do not belong together; or if a name comes twice.
     """
-    open_bed = extra("bed_reader", str(path)).open_bed
-    try:
-        with open_bed(path) as bed:
-            counts, samples, snps = bed.read(dtype="float64", num_threads=1), bed.iid, bed.sid
-    except ValueError as error:
-        raise InputError("a whole PLINK .bed file", _one_line(error), str(path), "make it again") from error
-    return _frame(counts, samples, snps, path)
+    from ebmodel.eqtl.variants import open_variants
 
-
-def read_vcf(path: Path) -> pd.DataFrame:
-    """Read VCF or BCF genotypes (the GT field): how many alternative alleles, of any kind, a sample has.
-
-    Returns
-    -------
-    DataFrame (sample, snp)
-        A variant without an identifier is named ``chromosome:position:reference:alternative``. A genotype with any
-        allele unknown is missing; a haploid one counts one allele at most.
-
-    Raises
-    ------
-    InputError
-        If cyvcf2 is not installed, or the file is damaged or holds no genotypes.
-    OSError
-        If it is no VCF or BCF file.
-    """
-    reader = extra("cyvcf2", str(path)).VCF(str(path))
-    names, columns = [], []
-    try:
-        for variant in reader:
-            names.append(variant.ID or ":".join([variant.CHROM, str(variant.POS), variant.REF, ",".join(variant.ALT)]))
-            expect("GT" in variant.FORMAT, "genotypes (GT)", f"none for variant {names[-1]!r}", str(path), "call them")
-            alleles = variant.genotype.array()[:, :-1]  # the last column is the phase; -1 is unknown, -2 no allele
-            unknown = (alleles == -1).any(axis=1)
-            columns.append(np.where(unknown, np.nan, (alleles > 0).sum(axis=1)))
-    except InputError:
-        raise
-    except Exception as error:  # cyvcf2 raises no narrower one
-        raise InputError("a whole VCF or BCF file", _one_line(error), str(path), "fetch or write it again") from error
-    finally:
-        reader.close()
-    expect(len(names) > 0, "at least one variant", "a header alone", str(path), "add data")
-    return _frame(np.column_stack(columns), reader.samples, names, path)
-
-
-def _frame(counts: Any, samples: Any, snps: Any, path: Path) -> pd.DataFrame:
-    expect(len(samples) > 0, "at least one sample", "none", str(path), "add data")
-    index, columns = pd.Index(samples, dtype=str, name="sample"), pd.Index(snps, dtype=str)
+    with open_variants(path, as_written=True) as variants:
+        counts = variants.read(0, len(variants)).astype(np.float64)
+        index, columns = pd.Index(variants.samples, dtype=str, name="sample"), pd.Index(variants.table["id"], dtype=str)
     twice = columns[columns.duplicated()].unique()
     expect(len(twice) == 0, "each SNP once", f"{listed(twice)} more than once", str(path), "make identifiers unique")
-    return pd.DataFrame(counts, index, columns)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return pd.DataFrame(counts, index, columns.rename(None))

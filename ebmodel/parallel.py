@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, wraps
+from threading import local
 from typing import Any, cast
 
 from joblib import Parallel, delayed
@@ -73,10 +74,20 @@ def one_thread[F: Callable[..., Any]](function: F) -> F:
 
     @wraps(function)
     def limited(*arguments: Any, **settings: Any) -> Any:
-        with _controller().limit(limits=1):
+        if getattr(_held, "to_one", False):  # by a caller: telling the libraries again costs more than small matrices
             return function(*arguments, **settings)
+        _held.to_one = True
+        try:
+            with _controller().limit(limits=1):
+                return function(*arguments, **settings)
+        finally:
+            _held.to_one = False
 
     return cast("F", limited)
+
+
+_held = local()
+"""Whether this thread is within a function that keeps linear algebra to one thread."""
 
 
 @one_thread

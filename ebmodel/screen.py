@@ -1,12 +1,6 @@
 """Choose a gene's SNPs before a fit: association by tissue, Stouffer's Z over tissues, pruning by R² (Section 7).
 
-For tissue t and SNP j, with the covariates projected out of y_t and x_j over the samples observed in t (``dof`` degrees
-of freedom left),
-
-    b = x'y / x'x,      t = b / s.e.(b) = b sqrt(x'x (dof - 1) / rss),      rss = y'y - (x'y)^2 / x'x
-
-is the t statistic of x_j in the regression of y_t on x_j and the covariates. It becomes z with the same tail under
-N(0, 1), and Stouffer's Z = sum_t z_t / sqrt(number of tissues).
+The mathematics is in `ebmodel.eqtl.scan`; here it is asked with named tables, one gene at a time.
 
 Tissues share samples, so their z are correlated and the p-values are too small where nothing is associated: they rank
 SNPs and no more. SNPs chosen on the data that are then fitted make the fit optimistic.
@@ -14,22 +8,24 @@ SNPs and no more. SNPs chosen on the data that are then fitted make the fit opti
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import betainc, betaln, erfc, hyp2f1, ndtri_exp
 
-from ebmodel.data import NEGLIGIBLE, Data, project_out, tidy
-from ebmodel.errors import expect
+from ebmodel.data import Data, tidy
+from ebmodel.eqtl.scan import Projection, Selection, marginal_t, overlap_correlation, select, stouffer, z_from_t
+from ebmodel.errors import expect, listed
 from ebmodel.labels import SNP, TISSUE
 from ebmodel.model import Array
 
-__all__ = ["associate", "choose"]
+__all__ = ["associate", "choose", "screen_gene"]
 
 
-def associate(X: Any, Y: Any, covariates: Any = None, *, intercept: bool = True) -> xr.Dataset:
+def associate(X: Any, Y: Any, covariates: Any = None, *, intercept: bool = True, correct: bool = False) -> xr.Dataset:
     """Test every SNP alone in every tissue, and over all tissues by Stouffer's Z.
 
     Parameters
@@ -38,10 +34,14 @@ def associate(X: Any, Y: Any, covariates: Any = None, *, intercept: bool = True)
         Genotypes.
     Y : (sample, tissue)
         Expression, NaN where missing.
-    covariates : (sample, covariate), optional
-        Regressed out of both over each tissue's observed samples; text columns become indicators.
+    covariates : (sample, covariate) or mapping of tissues to such tables, optional
+        Regressed out of both over each tissue's observed samples; text columns become indicators. A tissue's own table
+        needs no more than that tissue's samples.
     intercept
         Whether a column of ones joins the covariates.
+    correct
+        Whether Stouffer's Z is divided by the standard deviation that tissues with samples in common give it
+        (`ebmodel.eqtl.scan.overlap_correlation`); the paper does not.
 
     Returns
     -------
@@ -53,14 +53,14 @@ def associate(X: Any, Y: Any, covariates: Any = None, *, intercept: bool = True)
     Raises
     ------
     InputError
-        If the data cannot be used (`ebmodel.data.tidy`).
+        If the data cannot be used (`ebmodel.data.tidy`), or a tissue has no table of covariates.
 
     Notes
     -----
     Section 7 of the paper combines the Z statistics of MatrixEQTL. They are signed here, so SNPs that act one way in
     all tissues come first.
     """
-    return _associate(tidy(X, Y, covariates, intercept=intercept))
+    return _associate(X, Y, covariates, intercept=intercept, correct=correct)[0]
 
 
 def choose(
@@ -96,69 +96,133 @@ def choose(
     """
     expect(top >= 1, "at least 1", top, "top", "give how many SNPs to choose")
     expect(0.0 <= max_r2 <= 1.0, "0 <= max_r2 <= 1", max_r2, "max_r2", "use 0.5, the paper's")
-    data = tidy(X, Y, covariates, intercept=intercept)
-    association = _associate(data)
+    association, genotypes = _associate(X, Y, covariates, intercept=intercept)
     z = association["z"].to_numpy()
-    tested = np.flatnonzero(np.isfinite(z))
     do = "use fewer covariates or more samples"
-    expect(len(tested) > 0, "SNPs that vary beside the covariates", "none", "genotypes", do)
-    order = tested[np.argsort(-np.abs(z[tested]), kind="stable")]  # |Z| orders as p does, and never underflows
-    position = _prune(data.X, order, top, max_r2)
+    expect(bool(np.isfinite(z).any()), "SNPs that vary beside the covariates", "none", "genotypes", do)
+    position = select(z, genotypes, None, max_r2, top).positions
     return association[["z", "p"]].isel({SNP: position}).assign(position=(SNP, position))
 
 
-def _associate(data: Data) -> xr.Dataset:
-    m = len(data.tissues)
-    t, dof = np.full((len(data.snps), m), np.nan), np.zeros(m, dtype=np.int64)
+def screen_gene(
+    X: Any,
+    Y: Any,
+    covariates: Any = None,
+    *,
+    p: float = 1e-6,
+    r2: float = 0.5,
+    most: int | None = None,
+    intercept: bool = True,
+    correct: bool = False,
+) -> xr.Dataset:
+    """Screen a gene's SNPs as Section 7 does, and say of every SNP why it was kept or not.
+
+    Parameters
+    ----------
+    X, Y, covariates, intercept, correct
+        As in `associate`. X holds all donors: R² is taken over all of them, whatever tissues they gave.
+    p
+        SNPs with a Stouffer p below this are looked at.
+    r2
+        A SNP is dropped if its squared correlation with a better one that was kept exceeds this.
+    most
+        Keep no more than this.
+
+    Returns
+    -------
+    Dataset
+        ``t``, ``dof``, ``z`` and ``p`` of `associate` for every SNP; ``selected`` (snp); ``rank`` (snp), 1 for the best
+        that was kept, 0 for SNPs that were not; ``reason`` (snp) in words.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used or a threshold is out of range.
+
+    Examples
+    --------
+    >>> import ebmodel
+    >>> gene = ebmodel.simulate.setting(2, signal=2, seed=1)  # only the first SNP acts
+    >>> screened = screen_gene(gene.X, gene.Y, p=1e-100)
+    >>> screened.reason[:2].to_numpy().tolist()
+    ['kept', 'p not below 1e-100']
+    """
+    association, genotypes = _associate(X, Y, covariates, intercept=intercept, correct=correct)
+    z, snps = association["z"].to_numpy(), association[SNP].to_numpy()
+    selection = select(z, genotypes, p, r2, most)
+    rank = np.zeros(len(z), dtype=np.int64)
+    rank[selection.positions] = np.arange(1, len(selection.positions) + 1)
+    reason = _reasons(selection, z, snps, p, r2, most)
+    return association.assign(selected=(SNP, rank > 0), rank=(SNP, rank), reason=(SNP, reason))
+
+
+def _reasons(
+    selection: Selection, z: Array, snps: NDArray[Any], p: float, r2: float, most: int | None
+) -> NDArray[np.object_]:
+    reason = np.full(len(z), f"beyond the best {most}", dtype=object)
+    reason[selection.positions] = "kept"
+    for j in np.flatnonzero(selection.linked >= 0):
+        reason[j] = f"R² above {r2:g} with {snps[selection.linked[j]]}"
+    reason[selection.weak] = f"p not below {p:g}"
+    reason[~np.isfinite(z)] = "does not vary beside the covariates"
+    return reason
+
+
+def _associate(X: Any, Y: Any, covariates: Any, *, intercept: bool, correct: bool = False) -> tuple[xr.Dataset, Array]:
+    """Association of all SNPs, and the genotypes of all samples."""
+    if isinstance(covariates, Mapping):
+        data = tidy(X, Y, intercept=intercept)
+        parts = _by_tissue(data, covariates, intercept=intercept)
+    else:
+        data = tidy(X, Y, covariates, intercept=intercept)
+        parts = _by_pattern(data)
+    (n, p), m = data.X.shape, len(data.tissues)
+    t, dof, residuals = np.full((p, m), np.nan), np.zeros(m, dtype=np.int64), np.full((n, m), np.nan)
+    for rows, members, C in parts:
+        projection, y = Projection.of(C, intercept=False), data.Y[np.ix_(rows, members)]
+        t[:, members], left = marginal_t(data.X[rows], y, projection)
+        dof[members] = max(left, 0)
+        residuals[np.ix_(rows, members)] = projection.residual(y)
+    z = z_from_t(t.T, np.maximum(dof, 1)[:, None])
+    Z, tail = stouffer(z, overlap_correlation(residuals) if correct else None)
+    variables = {"t": ((SNP, TISSUE), t), "dof": (TISSUE, dof), "z": (SNP, Z), "p": (SNP, tail)}
+    return xr.Dataset(variables, {SNP: data.snps, TISSUE: data.tissues}), data.X
+
+
+type _Part = tuple[NDArray[np.int64], NDArray[np.int64], Array]
+"""Rows of the samples, the tissues observed in just these, and their covariates."""
+
+
+def _by_pattern(data: Data) -> Iterator[_Part]:
     masks, pattern = data.patterns()
-    for k, rows in enumerate(masks):  # tissues seen in the same samples share a projection
-        members = np.flatnonzero(pattern == k)
-        t[:, members], dof[members] = _t_statistics(data.X[rows], data.Y[np.ix_(rows, members)], data.C[rows])
-    z = np.sign(t) * _normal_quantile(np.abs(t), np.maximum(dof, 1))
-    tissues = np.isfinite(z).sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        stouffer = np.where(tissues > 0, np.nansum(z, axis=1) / np.sqrt(tissues), np.nan)
-    variables = {
-        "t": ((SNP, TISSUE), t),
-        "dof": (TISSUE, dof),
-        "z": (SNP, stouffer),
-        "p": (SNP, erfc(np.abs(stouffer) / np.sqrt(2))),
-    }
-    return xr.Dataset(variables, {SNP: data.snps, TISSUE: data.tissues})
+    for k, observed in enumerate(masks):  # tissues seen in the same samples share a projection
+        yield np.flatnonzero(observed), np.flatnonzero(pattern == k), data.C[observed]
 
 
-def _t_statistics(X: Array, Y: Array, C: Array) -> tuple[Array, int]:
-    """T statistics of each column of X for each column of Y, covariates C beside it, and their degrees of freedom."""
-    (x, y), left = project_out(C, X, Y)
-    dof = left - 1
-    if dof < 1:
-        return np.full((X.shape[1], Y.shape[1]), np.nan), 0
-    xx, yy, xy = np.sum(x**2, axis=0)[:, None], np.sum(y**2, axis=0), x.T @ y
-    varies = (xx > NEGLIGIBLE**2 * np.sum(X**2, axis=0)[:, None]) & (yy > NEGLIGIBLE**2 * np.sum(Y**2, axis=0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rss = np.maximum(yy - xy**2 / xx, np.finfo(float).eps * yy)  # a perfect fit stays finite
-        return np.where(varies, xy / np.sqrt(xx * rss / dof), np.nan), dof
+def _by_tissue(data: Data, covariates: Mapping[Any, Any], *, intercept: bool) -> Iterator[_Part]:
+    tables = {str(name): table for name, table in covariates.items()}
+    lacking = [name for name in data.tissues if str(name) not in tables]
+    do = "give a table a tissue, or one table for all"
+    expect(not lacking, "covariates of every tissue", f"none of {listed(lacking)}", "covariates", do)
+    snps = pd.DataFrame(data.X, data.samples, data.snps)
+    expression = pd.DataFrame(data.Y, data.samples, data.tissues)
+    row = pd.Series(np.arange(len(data.samples)), data.samples)
+    for k, tissue in enumerate(data.tissues):
+        if not data.observed[:, k].any():
+            continue
+        C = _all_samples(tables[str(tissue)], data, str(tissue))
+        one = tidy(snps, expression[[tissue]], C, intercept=intercept)
+        seen = one.observed[:, 0]
+        yield row[one.samples[seen]].to_numpy(), np.array([k]), one.C[seen]
 
 
-def _normal_quantile(t: Array, dof: Array) -> Array:
-    """Z >= 0 with P(N(0,1) > z) = P(T_dof > t) for t >= 0, also where that probability underflows."""
-    a, x = dof / 2, dof / (dof + t**2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_tail = np.log(betainc(a, 0.5, x))
-        # 15.6.1 and 8.17.8 of the NIST handbook: I_x(a,b) = x^a (1-x)^b F(a+b, 1; a+1; x) / (a B(a,b))
-        series = a * np.log(x) + 0.5 * np.log1p(-x) + np.log(hyp2f1(a + 0.5, 1.0, a + 1.0, x) / a) - betaln(a, 0.5)
-    z: Array = -ndtri_exp(np.where(log_tail > -600.0, log_tail, series) - np.log(2.0))
-    return z
-
-
-def _prune(X: Array, order: NDArray[np.int64], top: int, max_r2: float) -> NDArray[np.int64]:
-    """Take positions in ``order``, leaving out those whose R² with one taken exceeds ``max_r2``; at most ``top``."""
-    centred = X - X.mean(axis=0)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=0), 1e-300)
-    taken: list[int] = []
-    for j in order:
-        if not taken or np.max((unit[:, taken].T @ unit[:, j]) ** 2) <= max_r2:
-            taken.append(int(j))
-        if len(taken) == top:
-            break
-    return np.array(taken)
+def _all_samples(table: Any, data: Data, tissue: str) -> pd.DataFrame | None:
+    """A tissue's covariates for all samples, missing where the table does not have them."""
+    if table is None:
+        return None
+    frame = pd.DataFrame(table.to_pandas() if isinstance(table, xr.DataArray) else table)
+    where = f"covariates of {tissue!r}"
+    expect(frame.index.is_unique, "each sample once", "one more than once", where, "make names unique")
+    full = frame.reindex(data.samples)
+    full.attrs = {"source": frame.attrs.get("source", f"of {tissue!r}")}
+    return full

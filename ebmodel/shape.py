@@ -45,11 +45,13 @@ ROUGH = 1e-5
 """Gain at which EM stops while alpha is sought: a fifth of what a hundredth of alpha's standard error makes of it."""
 PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
+NEARLY = 0.02
+"""Of alpha in a search near a known one, for many such: costs less than a hundredth of a unit of log-likelihood."""
 ASIDE, DIGITS = 10.0, 12
 SAME = 1e-6
 """Log-likelihoods nearer than this are the same."""
 STEP = 0.25
-"""First step of a search near a known alpha; doubled while it goes on uphill."""
+"""First step of a search near a known alpha; it may double while it goes on uphill."""
 NEAR = 1.0
 """Off the grid, alpha starts from solutions at most this far away."""
 
@@ -145,17 +147,17 @@ class _Profile:
             sides = [float(np.clip(best + side, LOW, HIGH)) for side in (-step, step)]
             top = max((best, *sides), key=lambda alpha: (self.follow(alpha), alpha == best))
             if top == best:
-                return max(self._refine(best, step), best, key=lambda alpha: self.solutions[alpha][0])
-            best, step = float(np.round(top, DIGITS)), 2.0 * step
+                return max(self._refine(best, step, NEARLY), best, key=lambda alpha: self.solutions[alpha][0])
+            best, step = float(np.round(top, DIGITS)), min(2.0 * step, NEAR / 2)  # solutions near by are the starts
 
-    def _refine(self, best: float, step: float = 1.0) -> float:
+    def _refine(self, best: float, step: float = 1.0, precision: float = PRECISION) -> float:
         """The maximum next to the best of a grid with such steps; Brent's parabolas, from what is known already."""
         low, high = max(best - step, LOW), min(best + step, HIGH)
         inner = max(self.follow(low), self.follow(high)) < self.follow(best)
         settings: Any = (
-            {"bracket": (low + ASIDE, best + ASIDE, high + ASIDE), "tol": PRECISION / ASIDE}  # relative: away from 0
+            {"bracket": (low + ASIDE, best + ASIDE, high + ASIDE), "tol": precision / ASIDE}  # relative: away from 0
             if inner
-            else {"bounds": (low + ASIDE, high + ASIDE), "method": "bounded", "options": {"xatol": PRECISION}}
+            else {"bounds": (low + ASIDE, high + ASIDE), "method": "bounded", "options": {"xatol": precision}}
         )
         found = minimize_scalar(lambda x: -self.follow(x - ASIDE), **settings)
         return float(np.round(found.x - ASIDE, DIGITS))

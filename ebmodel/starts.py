@@ -38,10 +38,11 @@ def active_sets(stats: Statistics, n_starts: int, seed: int) -> Array:
     m = len(observed)
     order = observed[np.argsort(-(stats.yy - stats.rss)[observed], kind="stable")]
     sets = [order[:k] for k in np.unique(np.geomspace(1, m, SIZES).round().astype(int))[::-1]]
-    score = np.einsum("tij,tj->ti", stats.V[stats.pattern], stats.d[stats.pattern] * stats.b)
-    neighbours = observed[np.argsort(-(score @ score.T)[:, observed], axis=1, kind="stable")]
-    for share in SHARES:
-        sets.extend(neighbours[t, : max(1, round(share * m))] for t in order)
+    if len(sets) < n_starts:
+        score = np.einsum("tij,tj->ti", stats.V[stats.pattern], stats.d[stats.pattern] * stats.b)
+        neighbours = observed[np.argsort(-(score @ score.T)[:, observed], axis=1, kind="stable")]
+        for share in SHARES:
+            sets.extend(neighbours[t, : max(1, round(share * m))] for t in order)
     rng = np.random.default_rng(seed)
     while len(sets) < n_starts:
         sets.append(rng.choice(observed, rng.integers(1, m + 1), replace=False))

@@ -9,6 +9,7 @@ import bed_reader
 import cyvcf2
 import numpy as np
 import pandas as pd
+import pgenlib
 import pytest
 
 import ebmodel
@@ -31,6 +32,16 @@ def table() -> pd.DataFrame:
 
 def write_bed(table: pd.DataFrame, path: Path) -> Path:
     bed_reader.to_bed(path, table.to_numpy().copy(), properties={"iid": list(table.index), "sid": list(table.columns)})
+    return path
+
+
+def write_pgen(table: pd.DataFrame, path: Path) -> Path:
+    writer = pgenlib.PgenWriter(str(path).encode(), len(table), variant_ct=table.shape[1], nonref_flags=False)
+    writer.append_biallelic_batch(np.ascontiguousarray(table.to_numpy(dtype=np.int8).T))
+    writer.close()
+    path.with_suffix(".psam").write_text("#IID\n" + "".join(f"{name}\n" for name in table.index))
+    sites = "".join(f"1\t{9 - j}\t{snp}\tA\tC\n" for j, snp in enumerate(table))  # in any order
+    path.with_suffix(".pvar").write_text("#CHROM\tPOS\tID\tREF\tALT\n" + sites)
     return path
 
 
@@ -58,7 +69,14 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-WRITERS = {"g.bed": write_bed, "g.vcf": write_vcf, "g.vcf.gz": write_vcf, "g.bcf": write_vcf, "g.csv": write_csv}
+WRITERS = {
+    "g.bed": write_bed,
+    "g.pgen": write_pgen,
+    "g.vcf": write_vcf,
+    "g.vcf.gz": write_vcf,
+    "g.bcf": write_vcf,
+    "g.csv": write_csv,
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -97,6 +115,13 @@ def test_vcf_counts_alternative_alleles(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.T, [[1, 2, np.nan], [1, 2, 0], [np.nan, 1, 0]])
 
 
+def test_identifiers_do_not_change_what_a_whole_file_counts(tmp_path: Path, table: pd.DataFrame) -> None:
+    path = write_bed(table.set_axis([f"1_{j}_A2_A1" for j in range(4)], axis=1), tmp_path / "g.bed")
+    bim = path.with_suffix(".bim")
+    bim.write_text("".join(f"1\t1_{9 - j}_C_T_b38\t0\t{9 - j}\tC\tT\n" for j in range(4)))  # nor their order
+    np.testing.assert_array_equal(read_table(path), table)
+
+
 def test_missing_genotypes_are_refused_with_their_snp(tmp_path: Path, table: pd.DataFrame) -> None:
     table.iloc[3, 2] = np.nan
     path = write_bed(table, tmp_path / "g.bed")
@@ -114,6 +139,7 @@ def test_missing_genotypes_are_refused_with_their_snp(tmp_path: Path, table: pd.
     [
         ("g.bed", b"nonsense", "a whole PLINK .bed file"),
         ("g.bed", None, "a whole PLINK .bed file"),
+        ("g.pgen", b"nonsense", "a .pgen file of 12 samples and 4 variants, as g.psam and g.pvar say"),
         ("g.vcf", b"nonsense\n", "a readable file"),
         ("g.bcf", b"nonsense\n", "a readable file"),
         ("g.vcf", HEADER.encode() + b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta\n", "a header alone"),
@@ -124,6 +150,7 @@ def test_damaged_files_are_refused_in_one_line(
 ) -> None:
     path = tmp_path / name
     write_bed(table, tmp_path / "g.bed")  # its .fam and .bim
+    write_pgen(table, tmp_path / "g.pgen")
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
     with pytest.raises(InputError) as caught:
         read_table(path)
@@ -151,7 +178,9 @@ def test_a_bed_without_its_companions_is_refused(tmp_path: Path, table: pd.DataF
         read_table(path)
 
 
-@pytest.mark.parametrize(("name", "module"), [("g.bed", "bed_reader"), ("g.vcf", "cyvcf2"), ("donors", "msprime")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("g.bed", "bed_reader"), ("g.pgen", "pgenlib"), ("g.vcf", "cyvcf2"), ("donors", "msprime")]
+)
 def test_a_reader_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:

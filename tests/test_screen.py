@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special, stats
+from scipy import stats
 
 from ebmodel import InputError
-from ebmodel.screen import _normal_quantile, associate, choose
+from ebmodel.screen import associate, choose, screen_gene
 
 
 def gene(n: int = 40, p: int = 7, m: int = 3, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -66,26 +66,6 @@ def test_effects_of_opposite_sign_cancel() -> None:
     assert associate(X, Y).z.sel(snp="rs0").item() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_tails_beyond_floating_point_stay_ordered_and_right() -> None:
-    t = np.array([0.0, 1.0, 30.0, 1e3, 1e60, 1e80, 1e100])
-    dof = np.full(t.shape, 4.0)
-    z = _normal_quantile(t, dof)
-    assert z[0] == pytest.approx(0.0, abs=1e-15)
-    assert (np.diff(z) > 0).all()
-    # P(T > t) -> Gamma((v+1)/2) / (sqrt(v pi) Gamma(v/2)) v^((v+1)/2) / v t^-v as t grows
-    v = 4.0
-    constant = special.gammaln((v + 1) / 2) - special.gammaln(v / 2) - 0.5 * np.log(v * np.pi)
-    log_tail = constant + (v + 1) / 2 * np.log(v) - np.log(v) - v * np.log(t[3:])
-    np.testing.assert_allclose(special.log_ndtr(-z[3:]), log_tail, rtol=1e-5)
-    np.testing.assert_allclose(special.log_ndtr(-z[4:]), log_tail[1:], rtol=1e-12)
-
-
-def test_both_ways_to_the_tail_agree_where_they_meet() -> None:
-    dof = np.full(200, 800.0)
-    z = _normal_quantile(np.linspace(40.0, 60.0, 200), dof)  # log tails from -440 to -770: either side of the change
-    assert np.abs(np.diff(z, 4)).max() < 5e-9  # a step of that size would show in the fourth differences
-
-
 def test_tissues_that_say_nothing_are_left_out() -> None:
     X, Y, _ = gene()
     more = Y.assign(empty=np.nan, constant=2.0, pair=np.where(np.arange(len(Y)) < 2, 1.0 * np.arange(len(Y)), np.nan))
@@ -136,6 +116,72 @@ def test_arrays_without_names_are_chosen_by_position() -> None:
     X, Y, _ = gene()
     found, unnamed = choose(X, Y, 3), choose(X.to_numpy(), Y.to_numpy(), 3)
     np.testing.assert_array_equal(found.position, unnamed.position)
+
+
+def test_every_tissue_may_have_covariates_of_its_own() -> None:
+    X, Y, C = gene()
+    rng = np.random.default_rng(9)
+    own = {}
+    for tissue in Y:
+        seen = Y.index[Y[tissue].notna()]
+        factors = pd.DataFrame(rng.normal(size=(len(seen), 2)), seen, ["peer1", "peer2"])
+        own[tissue] = pd.concat([factors, C.loc[seen]], axis=1).sample(frac=1, random_state=1)  # in any order
+    found = associate(X, Y, own)
+    for tissue in Y:
+        alone = associate(X.loc[own[tissue].index], Y.loc[own[tissue].index, [tissue]], own[tissue])
+        np.testing.assert_allclose(found.t.sel(tissue=tissue), alone.t[:, 0], rtol=1e-10)
+        assert found.dof.sel(tissue=tissue) == alone.dof[0]
+    same = associate(X, Y, dict.fromkeys(Y, C))
+    np.testing.assert_allclose(same.t, associate(X, Y, C).t, rtol=1e-10)
+    none = associate(X, Y, dict.fromkeys(Y))
+    np.testing.assert_allclose(none.z, associate(X, Y).z, rtol=1e-10)
+
+
+def test_covariates_that_lack_a_tissue_or_a_sample_are_refused() -> None:
+    X, Y, C = gene()
+    with pytest.raises(InputError, match="none of 'c'"):
+        associate(X, Y, {"a": C, "b": C})
+    seen = Y.index[Y["b"].notna()]
+    with pytest.raises(InputError, match=f"none for sample '{seen[3]}'"):
+        associate(X, Y, {"a": C, "b": C.drop(index=seen[3]), "c": C})
+    with pytest.raises(InputError, match="covariates of 'b'"):
+        associate(X, Y, {"a": C, "b": pd.concat([C, C]), "c": C})
+
+
+def test_a_tissue_without_samples_is_left_out_of_its_own_covariates_too() -> None:
+    X, Y, C = gene()
+    found = associate(X, Y.assign(empty=np.nan), dict.fromkeys([*Y, "empty"], C))
+    assert np.isnan(found.t.sel(tissue="empty")).all()
+    assert found.dof.sel(tissue="empty") == 0
+    np.testing.assert_allclose(found.z, associate(X, Y, C).z, rtol=1e-10)
+
+
+def test_a_screened_gene_says_why_of_every_snp() -> None:
+    X, Y, C = gene(n=200, p=8)
+    X["copy"] = 2 - X["rs0"]
+    C["dose"] = X["rs5"]
+    Y = Y.add(3 * X["rs0"] + 2 * X["rs1"] + 1.5 * X["rs2"], axis=0)
+    found = screen_gene(X, Y, C, most=2)
+    reason = found.reason.to_series()
+    first, second = found.snp[np.argsort(found["rank"].where(found.selected, 99).to_numpy())[:2]].to_numpy()
+    assert {first, second} == {"rs0" if reason["rs0"] == "kept" else "copy", "rs1"}
+    assert sorted(found["rank"].to_numpy())[-2:] == [1, 2]
+    assert found.selected.sum() == 2
+    dropped = "copy" if reason["rs0"] == "kept" else "rs0"
+    assert reason[dropped] == f"R² above 0.5 with {first}"
+    assert reason["rs2"] == "beyond the best 2"
+    assert reason["rs5"] == "does not vary beside the covariates"
+    weak = found.snp[found.p >= 1e-6].to_numpy()
+    assert len(weak) > 0
+    assert (reason[weak] == "p not below 1e-06").all()
+
+
+def test_a_correction_for_shared_samples_divides_by_their_correlation() -> None:
+    X, Y, C = gene()
+    Y["b"] = Y["a"]  # one tissue three times over
+    plain, corrected = associate(X, Y, C), associate(X, Y, C, correct=True)
+    np.testing.assert_allclose(corrected.z, plain.z / np.sqrt(3), rtol=1e-10)
+    np.testing.assert_array_equal(corrected.t, plain.t)
 
 
 @pytest.mark.parametrize(

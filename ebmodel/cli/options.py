@@ -22,7 +22,7 @@ FITTING = "Fitting (the first fit on a machine compiles for about 15 seconds) ..
 
 _GENOTYPES = typer.Option(
     metavar="FILE",
-    help="Samples x SNPs: csv, tsv (also .gz) or parquet, the first column naming the samples; PLINK .bed, VCF or BCF.",
+    help="Samples x SNPs: csv, tsv (also .gz) or parquet, the first column naming samples; PLINK .bed, .pgen, VCF.",
 )
 _EXPRESSION = typer.Option(
     metavar="FILE", help="Samples x tissues of one gene, in the same formats; empty or NA where missing."

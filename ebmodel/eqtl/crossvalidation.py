@@ -36,7 +36,7 @@ ESTIMATORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Empirical-Bayes estimators by name: the slab's shape and its mean."""
 METHODS = (*ESTIMATORS, "ols", "ridge", "elastic-net")
-FOLD_STARTS = 8
+FOLD_STARTS = 4
 """EM starts of a fold's own, beside the active tissues of the fit to all samples."""
 
 

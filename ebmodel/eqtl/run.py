@@ -159,7 +159,7 @@ def _prepare(settings: Settings, work: Path, clock: Clock, *, jobs: int, progres
         genes, scales = _read_expression(settings, tissues, work, ledger, jobs=jobs, progress=progress)
     with clock.stage("variants"):
         kept = prune_variants(
-            variants, ledger, rows, maf=settings.maf, window=settings.ld_window, step=settings.ld_step,
+            variants, rows, ledger=ledger, maf=settings.maf, window=settings.ld_window, step=settings.ld_step,
             r2=settings.ld_r2, jobs=jobs, progress=progress,
         )  # fmt: skip
         ledger.keep("genotypes imputed", int(kept["missing"].sum()))

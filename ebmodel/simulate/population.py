@@ -23,7 +23,7 @@ from ebmodel.labels import SAMPLE, SNP
 from ebmodel.model import Array
 from ebmodel.simulate.draws import Genotypes, named, numbered
 
-__all__ = ["MADE_WITH", "donors", "ols_mse", "shipped"]
+__all__ = ["MADE_WITH", "donors", "ols_mse", "region", "shipped"]
 
 SHIPPED = Path(__file__).with_name("donors.csv.gz")
 MADE_WITH = "1.4.4"
@@ -118,22 +118,44 @@ def shipped() -> Genotypes:
     return named(SHIPPED)
 
 
-def _region(msprime: Any, n: int, ancestry: int, mutation: int) -> tuple[NDArray[np.int64], Array]:
-    """Minor allele counts (donor, snp) of every SNP with MAF >= 5 %, and positions."""
+def region(
+    msprime: Any, n: int, length: float, mutation: float, seeds: tuple[int, int]
+) -> tuple[NDArray[np.int8], Array]:
+    """Derived allele counts (snp, donor) of every variable site of a region, and its positions.
+
+    Parameters
+    ----------
+    msprime
+        The module, which is optional.
+    n
+        Donors.
+    length, mutation
+        Base pairs, and mutations per base pair and generation; recombination is ``RECOMBINATION``.
+    seeds
+        Of the ancestry and of the mutations, from 1 to 2^31.
+    """
     europe = msprime.Demography()  # sizes, times in generations: Gutenkunst et al. 2009, without migration
     europe.add_population(name="Europe", initial_size=1000 * np.exp(0.004 * 848), growth_rate=0.004)
     for time, size in ((848, 2100), (5600, 12_300), (8800, 7300)):
         europe.add_population_parameters_change(time=time, initial_size=size, growth_rate=0)
     trees = msprime.sim_ancestry(
-        n, demography=europe, sequence_length=LENGTH, recombination_rate=RECOMBINATION, random_seed=ancestry
+        n, demography=europe, sequence_length=length, recombination_rate=RECOMBINATION, random_seed=seeds[0]
     )
     model = msprime.BinaryMutationModel()
-    trees = msprime.sim_mutations(trees, rate=MUTATION, model=model, random_seed=mutation)
-    counts = trees.genotype_matrix().reshape(trees.num_sites, n, 2).sum(axis=2).T.astype(np.int64)
+    trees = msprime.sim_mutations(trees, rate=mutation, model=model, random_seed=seeds[1])
+    haplotypes = trees.genotype_matrix().astype(np.int8)
+    counts = haplotypes[:, ::2] + haplotypes[:, 1::2]
+    return counts, trees.sites_position
+
+
+def _region(msprime: Any, n: int, ancestry: int, mutation: int) -> tuple[NDArray[np.int64], Array]:
+    """Minor allele counts (donor, snp) of every SNP with MAF >= 5 %, and positions."""
+    derived, position = region(msprime, n, LENGTH, MUTATION, (ancestry, mutation))
+    counts = derived.T.astype(np.int64)
     frequency = counts.mean(axis=0) / 2.0
     counts = np.where(frequency > 0.5, 2 - counts, counts)
     common = np.minimum(frequency, 1.0 - frequency) >= MAF
-    return counts[:, common], trees.sites_position[common]
+    return counts[:, common], position[common]
 
 
 def _prune(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

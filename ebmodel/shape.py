@@ -45,8 +45,8 @@ ROUGH = 1e-5
 """Gain at which EM stops while alpha is sought: a fifth of what a hundredth of alpha's standard error makes of it."""
 PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
-NEARLY = 0.02
-"""Of alpha in a search near a known one, for many such: costs less than a hundredth of a unit of log-likelihood."""
+NEARLY = 0.05
+"""Of alpha in a search near a known one, for many such: its standard error is rarely below 0.3 there."""
 ASIDE, DIGITS = 10.0, 12
 SAME = 1e-6
 """Log-likelihoods nearer than this are the same."""

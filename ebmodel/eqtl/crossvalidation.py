@@ -119,7 +119,8 @@ def cross_validate(
         elif method == "ols":
             effects[method] = penalised.least_squares(moments.gram, moments.cross).held_out
         else:
-            effects[method] = (penalised.ridge if method == "ridge" else penalised.elastic_net)(*parts).held_out
+            fitted = penalised.ridge if method == "ridge" else penalised.elastic_net
+            effects[method] = fitted(*parts, folds=folds, full=False).held_out
     return effects
 
 

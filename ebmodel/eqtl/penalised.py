@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from ebmodel.errors import expect
 from ebmodel.kernel import kernel
 from ebmodel.model import Array
+from ebmodel.parallel import one_thread
 
 __all__ = ["FRACTIONS", "PENALTIES", "Coefficients", "elastic_net", "least_squares", "ridge"]
 
@@ -172,6 +173,7 @@ def elastic_net(
     return _penalised(gram, cross, yy, float(mixing), fractions, folds, full)
 
 
+@one_thread
 def _penalised(
     gram: Array, cross: Array, yy: Array, mixing: float, ladder: Array, folds: Sequence[int] | None, full: bool
 ) -> Coefficients:

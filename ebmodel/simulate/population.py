@@ -119,7 +119,7 @@ def shipped() -> Genotypes:
 
 
 def region(
-    msprime: Any, n: int, length: float, mutation: float, seeds: tuple[int, int]
+    msprime: Any, n: int, length: float, mutation: float, recombination: float, seeds: tuple[int, int]
 ) -> tuple[NDArray[np.int8], Array]:
     """Derived allele counts (snp, donor) of every variable site of a region, and its positions.
 
@@ -129,8 +129,8 @@ def region(
         The module, which is optional.
     n
         Donors.
-    length, mutation
-        Base pairs, and mutations per base pair and generation; recombination is ``RECOMBINATION``.
+    length, mutation, recombination
+        Base pairs, and rates per base pair and generation.
     seeds
         Of the ancestry and of the mutations, from 1 to 2^31.
     """
@@ -139,7 +139,7 @@ def region(
     for time, size in ((848, 2100), (5600, 12_300), (8800, 7300)):
         europe.add_population_parameters_change(time=time, initial_size=size, growth_rate=0)
     trees = msprime.sim_ancestry(
-        n, demography=europe, sequence_length=length, recombination_rate=RECOMBINATION, random_seed=seeds[0]
+        n, demography=europe, sequence_length=length, recombination_rate=recombination, random_seed=seeds[0]
     )
     model = msprime.BinaryMutationModel()
     trees = msprime.sim_mutations(trees, rate=mutation, model=model, random_seed=seeds[1])
@@ -150,7 +150,7 @@ def region(
 
 def _region(msprime: Any, n: int, ancestry: int, mutation: int) -> tuple[NDArray[np.int64], Array]:
     """Minor allele counts (donor, snp) of every SNP with MAF >= 5 %, and positions."""
-    derived, position = region(msprime, n, LENGTH, MUTATION, (ancestry, mutation))
+    derived, position = region(msprime, n, LENGTH, MUTATION, RECOMBINATION, (ancestry, mutation))
     counts = derived.T.astype(np.int64)
     frequency = counts.mean(axis=0) / 2.0
     counts = np.where(frequency > 0.5, 2 - counts, counts)

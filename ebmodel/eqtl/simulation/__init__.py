@@ -65,7 +65,7 @@ def simulate_study(
     causal: float = 1.0,
     causal_maf: float = 0.05,
     donor_correlation: float = 0.0,
-    density: float = 200.0,
+    density: float = 500.0,
     missing_genotypes: float = 0.002,
     formats: str = "bed",
     seed: int = 1,

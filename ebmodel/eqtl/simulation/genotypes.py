@@ -28,6 +28,8 @@ LENGTHS = (249, 242, 198, 190, 182, 171, 159, 145, 138, 134, 135, 133, 114, 107,
 PER_GENE, SHORTEST, BLOCK = 360_000, 2_500_000, 5_000_000
 """Base pairs of genome a gene, of the shortest chromosome, and of the longest block."""
 MAF = 0.01
+RECOMBINATION = 1e-8
+"""Per base pair and generation: the genome's mean."""
 YIELD = 6.2e10
 """Variants with MAF >= 1 % that a mutation rate of 1 would leave in a Mb; measured, with 838 donors."""
 SPARE = 1.5
@@ -139,7 +141,7 @@ def _simulate_block(
     rng = np.random.default_rng(seed)
     ancestry, mutation = (int(s) for s in rng.integers(1, 2**31, 2))
     msprime = extra("msprime", "the simulation of a study")
-    counts, position = region(msprime, donors, block.length, SPARE * density / YIELD, (ancestry, mutation))
+    counts, position = region(msprime, donors, block.length, SPARE * density / YIELD, RECOMBINATION, (ancestry, mutation))
     frequency = counts.mean(axis=1) / 2.0
     common = np.flatnonzero(np.minimum(frequency, 1.0 - frequency) >= MAF)
     wanted = round(density * block.length / 1e6)

@@ -6,6 +6,7 @@ the order in which sums are rounded.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, wraps
 from threading import local
@@ -61,6 +62,8 @@ def spread[Result](
     kind = "generator" if ordered else "generator_unordered"
     with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
         row = bar.add_task(title, total=len(tasks) if total is None else total)
+        # a worker that has grown is replaced by a fresh one, and no result is lost
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
         for result in Parallel(n_jobs=jobs, return_as=kind)(delayed(_single)(function, task) for task in tasks):
             yield result
             bar.advance(row, 1 if size is None else size(result))

@@ -90,6 +90,8 @@ class _Block:
     """(donor, snp) centred, missing ones at the mean."""
     missing: NDArray[np.int64]
     """(snp,) how many were imputed."""
+    Y: list[Array]
+    """One (gene, sample) a tissue: adjusted and scaled expression, NaN for a gene without."""
     z: Array
     """(tissue, snp, gene)."""
     z_train: Array | None
@@ -131,9 +133,18 @@ def _variants(path: Path) -> Variants:
     return open_variants(path)
 
 
-@lru_cache(maxsize=128)
-def _expression(path: Path) -> Array:
-    values: Array = np.load(path, mmap_mode="r")
+def _expression(path: Path, rows: NDArray[np.int64], samples: int) -> Array:
+    """Rows of a stored matrix, NaN for -1; read, not mapped: pages of a mapped file count as a worker's memory."""
+    values = np.full((len(rows), samples), np.nan)
+    here = np.flatnonzero(rows >= 0)
+    if len(here):
+        first, last = int(rows[here].min()), int(rows[here].max())
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+            np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+            file.seek(first * samples * values.itemsize, 1)
+            block = np.fromfile(file, count=(last - first + 1) * samples).reshape(-1, samples)
+        values[here] = block[rows[here] - first]
     return values
 
 
@@ -154,8 +165,12 @@ def _read_block(study: Prepared, genes: pd.DataFrame) -> _Block:
     inside = slice(int(first), int(stop))
     G, missing = impute(_take(_variants(settings.genotypes), study.variants["index"].to_numpy()[inside], study.rows))
     G -= G.mean(axis=0)
-    z, z_train = _associate(study, genes, G)
-    return _Block(inside.start, study.variants["position"].to_numpy()[inside], G, missing, z, z_train)
+    Y = [
+        _expression(path, genes[tissue.name].to_numpy(), len(tissue.samples))
+        for tissue, path in zip(study.tissues, study.expression, strict=True)
+    ]
+    z, z_train = _associate(study, Y, G)
+    return _Block(inside.start, study.variants["position"].to_numpy()[inside], G, missing, Y, z, z_train)
 
 
 def _take(variants: Variants, index: NDArray[np.int64], rows: NDArray[np.int64]) -> Array:
@@ -189,25 +204,22 @@ def _line(study: Prepared, gene: Any) -> str:
     return f"{study.settings.expression_of(first)}, line {gene['line']}"
 
 
-def _associate(study: Prepared, genes: pd.DataFrame, G: Array) -> tuple[Array, Array | None]:
+def _associate(study: Prepared, Y: list[Array], G: Array) -> tuple[Array, Array | None]:
     """Z statistics of every gene with every SNP in every tissue, (tissue, snp, gene), and of the training sets."""
     folds, m = study.settings.folds, len(study.tissues)
     inside = "inside" in study.settings.screening
-    z = np.full((m, G.shape[1], len(genes)), np.nan)
-    z_train = np.full((folds, m, G.shape[1], len(genes)), np.nan) if inside else None
+    shape = m, G.shape[1], len(Y[0])
+    z = np.full(shape, np.nan)
+    z_train = np.full((folds, *shape), np.nan) if inside else None
+    if not G.shape[1]:
+        return z, z_train
     for t, tissue in enumerate(study.tissues):
-        row = genes[tissue.name].to_numpy()
-        here = np.flatnonzero(row >= 0)
-        if not len(here) or not G.shape[1]:
-            continue
-        Y = _expression(study.expression[t])[row[here]].T
         X = tissue.projection.residual(G[tissue.donors])
         label = np.repeat(np.arange(folds), np.diff(tissue.edges))
-        sums = fold_sums(X, Y, label, folds, tissue.projection.leverage)
-        whole = sums.total()
-        z[t][:, here] = _z(whole)[0]
+        sums = fold_sums(X, Y[t].T, label, folds, tissue.projection.leverage)
+        z[t] = _z(sums.total())[0]
         if z_train is not None:
-            z_train[:, t, :, here] = _z(sums.training()).transpose(2, 0, 1)  # NumPy puts ``here`` first
+            z_train[:, t] = _z(sums.training())
     return z, z_train
 
 
@@ -235,7 +247,7 @@ def _analyse(study: Prepared, block: _Block, gene: Any, column: int, result: Gen
         train = (stouffer(block.z_train[f][present, window, column])[0] for f in range(settings.folds))
         by_fold = [_choose(Z_f, G, settings) for Z_f in train]
     used = np.unique(np.concatenate([chosen, *by_fold]))
-    sums = _moments(study, gene, G[:, used], present)
+    sums = _moments(study, [block.Y[t][column] for t in present], G[:, used], present)
     place = {int(snp): i for i, snp in enumerate(used)}
     own = np.array([place[int(snp)] for snp in chosen])
     XX = G[:, used].T @ G[:, used]
@@ -270,10 +282,9 @@ def _choose(Z: Array, G: Array, settings: Settings) -> NDArray[np.int64]:
     return select(Z, G, settings.p, settings.r2, settings.most_snps).positions
 
 
-def _moments(study: Prepared, gene: Any, G: Array, present: NDArray[np.int64]) -> Moments:
+def _moments(study: Prepared, Y: list[Array], G: Array, present: NDArray[np.int64]) -> Moments:
     tissues = [study.tissues[t] for t in present]
     X = [tissue.projection.residual(G[tissue.donors]) for tissue in tissues]
-    Y = [_expression(study.expression[t])[gene[study.tissues[t].name]] for t in present]
     return gather(X, Y, [tissue.projection.leverage for tissue in tissues], [tissue.edges for tissue in tissues])
 
 

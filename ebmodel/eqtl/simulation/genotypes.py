@@ -141,7 +141,8 @@ def _simulate_block(
     rng = np.random.default_rng(seed)
     ancestry, mutation = (int(s) for s in rng.integers(1, 2**31, 2))
     msprime = extra("msprime", "the simulation of a study")
-    counts, position = region(msprime, donors, block.length, SPARE * density / YIELD, RECOMBINATION, (ancestry, mutation))
+    rate, seeds = SPARE * density / YIELD, (ancestry, mutation)
+    counts, position = region(msprime, donors, block.length, rate, RECOMBINATION, seeds)
     frequency = counts.mean(axis=1) / 2.0
     common = np.flatnonzero(np.minimum(frequency, 1.0 - frequency) >= MAF)
     wanted = round(density * block.length / 1e6)

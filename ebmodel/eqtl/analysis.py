@@ -140,8 +140,8 @@ def _expression(path: Path, rows: NDArray[np.int64], samples: int) -> Array:
     if len(here):
         first, last = int(rows[here].min()), int(rows[here].max())
         with path.open("rb") as file:
-            np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-            np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
             file.seek(first * samples * values.itemsize, 1)
             block = np.fromfile(file, count=(last - first + 1) * samples).reshape(-1, samples)
         values[here] = block[rows[here] - first]

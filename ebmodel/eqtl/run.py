@@ -198,7 +198,7 @@ def _read_tissue(path: Path, tissue: Tissue, folder: Path) -> tuple[pd.DataFrame
         return known
     genes, values, scale = adjusted_expression(path, tissue)
     with writing(values_path) as temporary, temporary.open("wb") as file:
-        np.save(file, values)
+        np.save(file, np.ascontiguousarray(values))  # by row, as blocks of genes are read
     with writing(about) as temporary:
         joblib.dump((genes, scale), temporary)
     return genes, scale

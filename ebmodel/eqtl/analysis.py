@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ebmodel.eqtl.crossvalidation import cross_validate, fit_gene, score
 from ebmodel.eqtl.moments import Moments, gather
 from ebmodel.eqtl.pruning import impute
-from ebmodel.eqtl.scan import Sums, fold_sums, select, stouffer, t_from_sums, z_from_t
+from ebmodel.eqtl.scan import Sums, fold_sums, overlap_correlation, select, stouffer, t_from_sums, z_from_t
 from ebmodel.eqtl.settings import Settings
 from ebmodel.eqtl.study import Tissue
 from ebmodel.eqtl.variants import Variants, contig, open_variants
@@ -234,7 +234,8 @@ def _analyse(study: Prepared, block: _Block, gene: Any, column: int, result: Gen
     window = slice(*np.searchsorted(block.positions, [low, high + 1]))
     present = _present(study, gene)
     G = block.G[:, window]
-    Z, p = stouffer(block.z[present, window, column])
+    R = _correlation(study, [block.Y[t][column] for t in present], present) if settings.correct_overlap else None
+    Z, p = stouffer(block.z[present, window, column], R)
     chosen = _choose(Z, G, settings)
     result.counts = {"window": G.shape[1], "passing": int(np.sum(p < settings.p)), "snps": len(chosen),
                      "imputed": int(block.missing[window][chosen].sum())}  # fmt: skip
@@ -244,7 +245,7 @@ def _analyse(study: Prepared, block: _Block, gene: Any, column: int, result: Gen
     result.variants, result.z = block.first + window.start + chosen, Z[chosen]
     by_fold = [chosen] * settings.folds
     if block.z_train is not None and settings.methods:
-        train = (stouffer(block.z_train[f][present, window, column])[0] for f in range(settings.folds))
+        train = (stouffer(block.z_train[f][present, window, column], R)[0] for f in range(settings.folds))
         by_fold = [_choose(Z_f, G, settings) for Z_f in train]
     used = np.unique(np.concatenate([chosen, *by_fold]))
     sums = _moments(study, [block.Y[t][column] for t in present], G[:, used], present)
@@ -276,6 +277,14 @@ def _present(study: Prepared, gene: Any) -> NDArray[np.int64]:
     where, do = _line(study, gene), "fill the cells in, or leave the gene out"
     expect(len(bad) == 0, "values that are there and vary", f"none such in {', '.join(bad)}", where, do)
     return present
+
+
+def _correlation(study: Prepared, Y: list[Array], present: NDArray[np.int64]) -> Array:
+    """R of the tissues' z where nothing is associated, from the donors that they share."""
+    by_donor = np.full((len(study.rows), len(present)), np.nan)
+    for column, (t, y) in enumerate(zip(present, Y, strict=True)):
+        by_donor[study.tissues[t].donors, column] = y
+    return overlap_correlation(by_donor)
 
 
 def _choose(Z: Array, G: Array, settings: Settings) -> NDArray[np.int64]:

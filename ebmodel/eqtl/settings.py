@@ -53,6 +53,8 @@ class Settings:
     """Base pairs on both sides of a gene's start."""
     p: float = 1e-6
     """A gene's SNPs have a smaller p-value of Stouffer's Z."""
+    correct_overlap: bool = False
+    """Whether Stouffer's Z allows for z that correlate because tissues share donors; the paper's does not."""
     r2: float = 0.5
     """SNPs whose R^2 with a better one exceeds this are left out."""
     most_snps: int = 100
@@ -79,6 +81,8 @@ class Settings:
             got, wanted = repr(value), f"{low:g} <= {name} <= {high:g}"
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             expect(number and low <= value <= high, wanted, got, name, "leave the default")
+        switch = isinstance(self.correct_overlap, bool)
+        expect(switch, "true or false", repr(self.correct_overlap), "correct_overlap", "write one of them")
         for name, known in (("estimators", tuple(ESTIMATORS)), ("methods", METHODS), ("screening", SCREENINGS)):
             given = getattr(self, name)
             unknown = [one for one in given if one not in known]

@@ -5,13 +5,15 @@ Names are imported when first used, so that ``import ebmodel`` and the command l
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ebmodel.lazy import attach
 
 if TYPE_CHECKING:
     from ebmodel import bayes as bayes
     from ebmodel import calibration as calibration
     from ebmodel import checks as checks
+    from ebmodel import eqtl as eqtl
     from ebmodel import risk as risk
     from ebmodel import simulate as simulate
     from ebmodel.bayes.comparison import compare as compare
@@ -52,6 +54,7 @@ _WHERE = {
     "checks": "checks",
     "compare": "bayes.comparison",
     "diagnose": "bayes.diagnosis",
+    "eqtl": "eqtl",
     "fit": "fitting",
     "likelihood_ratio": "profiles",
     "loglik": "fitting",
@@ -71,17 +74,4 @@ _WHERE = {
     "standardise": "data",
 }
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'ebmodel' has no attribute {name!r}")
-    module = import_module(f"ebmodel.{_WHERE[name]}")
-    value = module if name == _WHERE[name] else getattr(module, name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+__getattr__, __dir__, __all__ = attach(__name__, _WHERE)

@@ -19,7 +19,17 @@ from ebmodel.errors import InputError, expect, listed
 from ebmodel.labels import COVARIATE, SAMPLE, SNP, TISSUE
 from ebmodel.model import Array
 
-__all__ = ["INTERCEPT", "NEGLIGIBLE", "Data", "design_like", "genotypes_like", "project_out", "standardise", "tidy"]
+__all__ = [
+    "INTERCEPT",
+    "NEGLIGIBLE",
+    "Data",
+    "basis",
+    "design_like",
+    "genotypes_like",
+    "project_out",
+    "standardise",
+    "tidy",
+]
 
 INTERCEPT = "intercept"
 NEGLIGIBLE = 1e-10
@@ -166,11 +176,16 @@ def project_out(C: Array, *arrays: Array) -> tuple[list[Array], int]:
     Missing responses are handled by calling this with a tissue's observed rows: the model then holds for the n - rank C
     contrasts that the covariates leave (restricted likelihood).
     """
-    if C.shape[1] == 0 or C.shape[0] == 0:
-        return list(arrays), C.shape[0]
+    Z = basis(C)
+    return [a - Z @ (Z.T @ a) for a in arrays] if Z.size else list(arrays), len(Z) - Z.shape[1]
+
+
+def basis(C: Array) -> Array:
+    """Orthonormal columns (n, rank C) that span those of C (n, k), whatever the scale of each."""
+    if min(C.shape) == 0:
+        return np.empty((len(C), 0))
     U, s, _ = np.linalg.svd(C / np.maximum(np.linalg.norm(C, axis=0), 1e-300), full_matrices=False)
-    Z = U[:, s > s.max(initial=0.0) * max(C.shape) * np.finfo(float).eps]
-    return [a - Z @ (Z.T @ a) for a in arrays], C.shape[0] - Z.shape[1]
+    return np.asarray(U[:, s > s.max(initial=0.0) * max(C.shape) * np.finfo(float).eps])
 
 
 def _table(obj: Any, dims: tuple[str, str], word: str) -> _Table:

@@ -47,6 +47,7 @@ PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
 NEARLY = 0.05
 """Of alpha in a search near a known one, for many such: its standard error is rarely below 0.3 there."""
+MOST_PARABOLAS = 6
 ASIDE, DIGITS = 10.0, 12
 SAME = 1e-6
 """Log-likelihoods nearer than this are the same."""
@@ -147,8 +148,26 @@ class _Profile:
             sides = [float(np.clip(best + side, LOW, HIGH)) for side in (-step, step)]
             top = max((best, *sides), key=lambda alpha: (self.follow(alpha), alpha == best))
             if top == best:
-                return max(self._refine(best, step, NEARLY), best, key=lambda alpha: self.solutions[alpha][0])
+                return self._vertex(sides[0], best, sides[1])
             best, step = float(np.round(top, DIGITS)), min(2.0 * step, NEAR / 2)  # solutions near by are the starts
+
+    def _vertex(self, low: float, best: float, high: float) -> float:
+        """The maximum between ``low`` and ``high``, neither better than ``best``, to `NEARLY`: by parabolas."""
+        if best in (low, high):  # an end of the range
+            return max(self._refine(best, high - low, NEARLY), best, key=self.follow)
+        for _ in range(MOST_PARABOLAS):
+            left, right = best - low, high - best
+            a = left * (self.follow(best) - self.follow(high))
+            b = right * (self.follow(best) - self.follow(low))
+            move = 0.5 * (right * b - left * a) / (a + b) if a + b > 0.0 else 0.0  # to the parabola's top
+            found = float(np.round(np.clip(best + move, low, high), DIGITS))
+            if abs(found - best) < NEARLY:
+                break
+            if self.follow(found) > self.follow(best):
+                low, best, high = (low, found, best) if found < best else (best, found, high)
+            else:
+                low, high = (found, high) if found < best else (low, found)
+        return best
 
     def _refine(self, best: float, step: float = 1.0, precision: float = PRECISION) -> float:
         """The maximum next to the best of a grid with such steps; Brent's parabolas, from what is known already."""

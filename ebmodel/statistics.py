@@ -174,12 +174,15 @@ def compress_moments(XX: Array, gram: Array, cross: Array, yy: Array, n: Array) 
     R = root[:, :, None] * W.transpose(0, 2, 1)
     with np.errstate(divide="ignore"):
         c = np.einsum("ti,tij->tj", cross @ A, W) * np.where(seen, 1.0 / root, 0.0)
-    rss = np.maximum(yy - np.sum(c**2, axis=1), 0.0)
+    rss = yy - np.sum(c**2, axis=1)
+    rss = np.where(rss > ROUNDING * yy, rss, 0.0)
     return Compressed(U, s, np.arange(len(n)), R, c, seen.sum(axis=1), n, yy, rss)
 
 
 SQUARED = 1e-10
 """Relative eigenvalue of a matrix of products below which a direction is not seen: 1e-5 as a singular value."""
+ROUNDING = 1e-12
+"""Share of |y|^2 below which a residual sum of squares is rounding, where it is a difference of products."""
 CLEARLY = 1e-4
 """Columns of P whose part that earlier ones do not explain is longer than this are independent; P's are of length 1."""
 

@@ -63,6 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
         from simulations import prediction
 
         return prediction.main(arguments[1:])
+    if arguments[:1] == ["gtex"]:
+        from simulations import gtex
+
+        return gtex.main(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         return options.do(options)
@@ -118,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--scheduler", help="run on this Dask cluster instead, tcp://host:port")
         command.add_argument("--out", type=Path, help="folder of the results; simulations/results if not given")
     commands.add_parser("predict", add_help=False, help="cross-validated R² on your own data; see `predict --help`")
+    commands.add_parser("gtex", add_help=False, help="keep what a simulated genome-wide run found; see `gtex --help`")
     shown = commands.add_parser("list", help="the studies, their size, and how much of them is stored")
     shown.set_defaults(do=_list, out=None)
     return parser
@@ -133,7 +138,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from simulations import prediction, report
+    from simulations import gtex, prediction, report
     from simulations.study import RESULTS
 
     every = {name: find(name, options.out) for name in options.study or AUDIT}
@@ -153,6 +158,8 @@ def _report(options: argparse.Namespace) -> int:
         folder = options.out or RESULTS
         if (folder / "prediction").exists():
             shown["prediction"] = prediction.show(folder)
+        if (gtex.KEPT / f"{gtex.FULL}.json").is_file():
+            shown["gtex"] = gtex.show()
     for name, text in shown.items():
         print(f"\n{name}\n\n{text}")
     if options.out is None:

@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import xlogy
-from scipy.stats import rankdata
 
+from ebmodel.calibration import auc
 from simulations.estimators import Estimate
 
 __all__ = [
@@ -41,12 +41,6 @@ type Metric = Callable[[Estimate, xr.Dataset], float | Mapping[str, float]]
 def mse(estimate: np.ndarray, truth: np.ndarray) -> float:
     """(1/pm) sum_t |estimate(t) - beta(t)|^2, the paper's Section 6."""
     return float(np.mean((estimate - truth) ** 2))
-
-
-def auc(score: np.ndarray, active: np.ndarray) -> float:
-    """Chance that an active tissue scores above an inactive one, ties counted half (Mann-Whitney); nan if all alike."""
-    n1, n0 = active.sum(), (~active).sum()
-    return float((rankdata(score)[active].sum() - n1 * (n1 + 1) / 2) / (n1 * n0)) if n1 and n0 else float("nan")
 
 
 # Of the effects ------------------------------------------------------------------------------------------------------

@@ -159,6 +159,26 @@ def test_bins_must_be_bins(bins: Any) -> None:
         cal.reliability([0.5], [True], bins)
 
 
+# Ranking -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
+def test_auc_is_the_share_of_pairs_in_order(pairs: list[tuple[int, bool]]) -> None:
+    score, active = (np.array(values) for values in zip(*pairs, strict=True))
+    above = np.subtract.outer(score[active], score[~active])
+    expected = np.mean(np.where(above == 0, 0.5, above > 0)) if above.size else np.nan
+    assert cal.auc(score, active) == pytest.approx(expected, nan_ok=True)
+    assert cal.auc(np.exp(score), active.astype(int)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_auc_of_what_is_not_known_is_nan_and_of_no_truth_refused() -> None:
+    assert np.isnan(cal.auc([0.2, np.nan, 0.4], [True, False, True]))
+    with pytest.raises(InputError, match=r"a truth for every score, got \(2,\) for \(3,\)"):
+        cal.auc([0.2, 0.3, 0.4], [True, False])
+    with pytest.raises(InputError, match="0 or 1, or False or True"):
+        cal.auc([0.2, 0.3], [0.5, 1.0])
+
+
 # False discoveries ---------------------------------------------------------------------------------------------------
 
 

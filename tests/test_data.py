@@ -11,7 +11,7 @@ import xarray as xr
 
 import ebmodel
 from ebmodel import InputError
-from ebmodel.data import design_like, project_out, tidy
+from ebmodel.data import basis, design_like, project_out, tidy
 
 N, P, M = 12, 3, 2
 SAMPLES = [f"donor{i}" for i in range(N)]
@@ -114,6 +114,17 @@ def test_projection_is_least_squares_and_counts_the_rank() -> None:
     scaled = C[:, :2] / np.linalg.norm(C[:, :2], axis=0)
     np.testing.assert_allclose(residual, y - scaled @ np.linalg.lstsq(scaled, y)[0], atol=1e-12)
     assert dof == N - 2
+
+
+def test_a_basis_is_orthonormal_and_spans_the_columns_whatever_their_scale() -> None:
+    C = np.random.default_rng(5).standard_normal((N, 3)) * [1.0, 1e9, 1e-9]
+    C = np.column_stack([C, C @ [2.0, 1e-9, 0.0], np.zeros(N)])
+    Z = basis(C)
+    assert Z.shape == (N, 3)
+    np.testing.assert_allclose(Z.T @ Z, np.eye(3), atol=1e-14)
+    assert (np.linalg.norm(C - Z @ (Z.T @ C), axis=0) <= 1e-13 * np.linalg.norm(C, axis=0)).all()
+    assert basis(np.empty((3, 0))).shape == (3, 0)
+    assert basis(np.empty((0, 2))).shape == (0, 0)
 
 
 def test_projection_on_nothing_is_nothing() -> None:

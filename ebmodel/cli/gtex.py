@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -25,6 +26,8 @@ app = typer.Typer(
     help="A multi-tissue eQTL study, genome-wide: the paper's Section 7 on GTEx's files, or on files like them.",
 )
 
+WIDTH = 120
+"""Characters a line where there is no terminal."""
 Results = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run's results.")]
 Jobs = Annotated[int, typer.Option(metavar="N", help="Processes; -1 for all cores.")]
 Truth = Annotated[
@@ -60,14 +63,19 @@ def run(
     from ebmodel.eqtl.report import write_report
     from ebmodel.eqtl.run import run_study
     from ebmodel.eqtl.settings import read_settings
+    from ebmodel.eqtl.store import note
 
-    say = Console(quiet=quiet or as_json)
+    say = _console(quiet=quiet or as_json)
     settings = read_settings(config, out=out)
     o.check_folder(settings.out)
     with _on(cluster):
         results = run_study(settings, jobs=jobs, progress=not (quiet or as_json), fresh=fresh)
+    began = time.perf_counter()
     with say.status("Writing tables and figures ..."):
         report = write_report(results, settings.out, fdr=settings.fdr, truth=truth, figures=figures)
+    seconds = json.loads(results.attrs["seconds"]) | {"figures": round(time.perf_counter() - began, 1)}
+    results.attrs["seconds"] = json.dumps(seconds)
+    note(settings.out / "results.zarr", seconds=results.attrs["seconds"])
     files = [settings.out / "results.zarr", settings.out / "dropped.tsv", *report.files]
     _tell(results, report, files, say, as_json=as_json)
 
@@ -91,7 +99,7 @@ def report(
     from ebmodel.eqtl.report import write_report
     from ebmodel.eqtl.store import open_results
 
-    say, found, folder = Console(quiet=quiet or as_json), open_results(results), out or _folder(results)
+    say, found, folder = _console(quiet=quiet or as_json), open_results(results), out or _folder(results)
     o.check_folder(folder)
     o.make_folder(folder)
     with say.status("Writing tables and figures ..."):
@@ -179,6 +187,12 @@ def _on(cluster: str | None) -> Iterator[None]:
     client: Any = Client  # untyped
     with client(cluster), joblib.parallel_config(backend="dask"):
         yield
+
+
+def _console(*, quiet: bool) -> Console:
+    """A console that leaves tables whole where nobody is at a terminal."""
+    say = Console(quiet=quiet)
+    return say if say.is_terminal else Console(quiet=quiet, width=WIDTH)
 
 
 def _folder(results: Path) -> Path:

@@ -26,7 +26,16 @@ from ebmodel.estimation import Estimate, estimate
 from ebmodel.model import Array
 from ebmodel.posterior import Posterior, posterior
 
-__all__ = ["ESTIMATORS", "METHODS", "Scores", "cross_validate", "draw_folds", "fit_gene", "score"]
+__all__ = [
+    "ESTIMATORS",
+    "METHODS",
+    "Scores",
+    "cross_validate",
+    "cross_validate_chosen",
+    "draw_folds",
+    "fit_gene",
+    "score",
+]
 
 ESTIMATORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -36,8 +45,10 @@ ESTIMATORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Empirical-Bayes estimators by name: the slab's shape and its mean."""
 METHODS = (*ESTIMATORS, "ols", "ridge", "elastic-net")
-FOLD_STARTS = 4
+FOLD_STARTS = MappingProxyType({"paper": 4, "generalised": 2})
 """EM starts of a fold's own, beside the active tissues of the fit to all samples."""
+FOLD_TOL = 1e-7
+"""Gain of log-likelihood at which EM stops in a fold: a thousandth of a standard error from the maximum."""
 
 
 class Scores(NamedTuple):
@@ -64,10 +75,9 @@ def fit_gene(
     InputError
         As `ebmodel.fit`.
     """
-    starts = None if near is None else FOLD_STARTS
-    found = estimate(
-        totals.compressed(XX), tissues, "expression", n_starts=starts, seed=seed, near=near, **ESTIMATORS[estimator]
-    )
+    few = {} if near is None else {"n_starts": FOLD_STARTS[estimator], "tol": FOLD_TOL, "near": near}
+    asked: dict[str, Any] = {**ESTIMATORS[estimator], **few}
+    found = estimate(totals.compressed(XX), tissues, "expression", seed=seed, **asked)
     return found, posterior(*found.whitened, found.params, found.covariance)
 
 
@@ -124,6 +134,43 @@ def cross_validate(
     return effects
 
 
+def cross_validate_chosen(
+    moments: Moments,
+    XX: Array,
+    tissues: NDArray[Any],
+    chosen: Sequence[NDArray[np.int64]],
+    methods: Sequence[str] = METHODS,
+    seed: int = 0,
+) -> dict[str, Array]:
+    """Effects by every method from the training set of every fold, of the SNPs that the training set chose itself.
+
+    Parameters
+    ----------
+    moments, XX, tissues, methods, seed
+        As in `cross_validate`, of all SNPs that some training set chose.
+    chosen : one (chosen,) a fold
+        Places of its training set's SNPs; with none, 0 is predicted.
+
+    Returns
+    -------
+    dict
+        As from `cross_validate`; 0 for SNPs that were not chosen.
+    """
+    effects = {method: np.zeros(moments.cross.shape) for method in methods}
+    alike: dict[bytes, list[int]] = {}
+    for fold, snps in enumerate(chosen):
+        if len(snps):
+            alike.setdefault(np.sort(snps).tobytes(), []).append(fold)
+    for folds in alike.values():
+        snps = np.sort(chosen[folds[0]])
+        part = XX[np.ix_(snps, snps)]
+        found = cross_validate(moments.of(snps), part, tissues, methods, seed=seed, folds=folds)
+        for method, values in found.items():
+            for fold in folds:
+                effects[method][:, fold, snps] = values[:, fold]
+    return effects
+
+
 def score(moments: Moments, effects: Array) -> Scores:
     """PMSE and R^2 of predictions by effects (tissue, fold, snp), each learned without the fold that it predicts."""
     explained = np.einsum("tfj,tfj->tf", effects, moments.cross)  # sum of y yhat
@@ -133,12 +180,13 @@ def score(moments: Moments, effects: Array) -> Scores:
     mean = np.einsum("tfj,tfj->t", effects, moments.x) / n
     level = moments.y.sum(axis=1) / n
     covariance = explained.sum(axis=1) / n - mean * level
-    spread = np.maximum(squares.sum(axis=1) / n - mean**2, 0.0)
+    square = squares.sum(axis=1) / n
+    spread = np.maximum(square - mean**2, 0.0)
     variance = moments.yy.sum(axis=1) / n - level**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        r2 = np.where(spread > CONSTANT * variance, covariance**2 / (spread * variance), 0.0)
+        r2 = np.where(spread > CONSTANT * square, covariance**2 / (spread * variance), 0.0)
     return Scores(pmse, np.where(np.isnan(pmse), np.nan, r2))
 
 
 CONSTANT = 1e-12
-"""Variance of predictions over that of expression below which they are constant."""
+"""Variance of predictions over their mean square below which they are constant: what rounding leaves of it."""

@@ -22,9 +22,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from ebmodel.calibration import bayesian_fdr, reliability
+from ebmodel.calibration import auc, bayesian_fdr, reliability
 from ebmodel.calibration.discoveries import LEVELS
 from ebmodel.eqtl.tissues import label
 from ebmodel.errors import expect, listed
@@ -311,8 +310,8 @@ def _compare(
     outcome = _outcome(P, I, called)
     squares = np.where(known, (P - I) ** 2, 0.0)
     tissues = _rates(outcome) | {"brier": _share(squares, known)[0]}
-    tissues["auc"] = np.array([_auc(p[k], i[k]) for p, i, k in zip(P.T, I.T, known.T, strict=True)])
-    pooled = _rates(_over_tissues(outcome)) | {"brier": squares.sum() / known.sum(), "auc": _auc(P[known], I[known])}
+    tissues["auc"] = np.array([auc(p[k], i[k]) for p, i, k in zip(P.T, I.T, known.T, strict=True)])
+    pooled = _rates(_over_tissues(outcome)) | {"brier": squares.sum() / known.sum(), "auc": auc(P[known], I[known])}
     pooled["power_study"] = (called & I).sum() / max(truly.to_numpy().sum(), 1)
     by_level = [_over_tissues(_outcome(P, I, q <= level)) for level in levels]
     rates = _rates([np.stack(columns, axis=-1) for columns in zip(*by_level, strict=True)])
@@ -358,12 +357,6 @@ def _share(a: NDArray[Any], b: NDArray[Any]) -> tuple[Array, Array]:
         r = a.sum(axis=0) / total
         error = np.sqrt(G / (G - 1) * np.sum((a - r * b) ** 2, axis=0)) / total
     return np.where(total > 0, r, np.nan), np.where((total > 0) & (G >= LEAST), error, np.nan)
-
-
-def _auc(score: Array, active: NDArray[np.bool_]) -> float:
-    """Chance that an active one scores above an inactive one, ties counted half (Mann-Whitney); nan if all alike."""
-    n1, n0 = active.sum(), (~active).sum()
-    return float((rankdata(score)[active].sum() - n1 * (n1 + 1) / 2) / (n1 * n0)) if n1 and n0 else float("nan")
 
 
 # Prediction ----------------------------------------------------------------------------------------------------------

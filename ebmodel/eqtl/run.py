@@ -234,7 +234,8 @@ def _analyse(study: Prepared, work: Path, *, jobs: int, progress: bool) -> float
         size=lambda result: result[0], total=sum(size.values()),
     )  # fmt: skip
     peak = {process: memory for _, process, memory in done if process != os.getpid()}
-    return sum(peak.values())
+    together = len(peak) if jobs < 0 else jobs  # one that has grown is replaced, not joined, by another
+    return sum(sorted(peak.values())[-together:])
 
 
 def _analyse_part(work: Path, number: int) -> tuple[int, int, float]:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaln, erfc, hyp2f1, ndtri, ndtri_exp
 
-from ebmodel.data import NEGLIGIBLE
+from ebmodel.data import NEGLIGIBLE, basis
 from ebmodel.errors import expect
 from ebmodel.kernel import kernel
 from ebmodel.model import Array
@@ -69,11 +69,7 @@ class Projection:
         C = np.asarray(C, dtype=float)
         if intercept:
             C = np.column_stack([np.ones(len(C)), C])
-        if min(C.shape) == 0:
-            return cls(np.empty((C.shape[0], 0)))
-        scaled = C / np.maximum(np.linalg.norm(C, axis=0), 1e-300)
-        U, s, _ = np.linalg.svd(scaled, full_matrices=False)
-        return cls(np.ascontiguousarray(U[:, s > s.max(initial=0.0) * max(C.shape) * np.finfo(float).eps]))
+        return cls(np.ascontiguousarray(basis(C)))
 
     @property
     def dof(self) -> int:

@@ -9,13 +9,14 @@ from typing import Any
 import joblib
 import numpy as np
 import xarray as xr
+import zarr
 
 from ebmodel.eqtl.analysis import FITTED, GeneResult, Prepared
 from ebmodel.errors import expect
 from ebmodel.files import writing
 from ebmodel.labels import ENTRY, ESTIMATOR, GENE, METHOD, SCREENING, TISSUE
 
-__all__ = ["assemble", "open_results", "part_path", "read_part", "write_part", "write_results"]
+__all__ = ["assemble", "note", "open_results", "part_path", "read_part", "write_part", "write_results"]
 
 BY_GENE = ("tau1", "eta", "sigma2", "alpha", "kappa", "loglik", "converged")
 BY_TISSUE = ("posterior_probability", "log_bayes_factor")
@@ -113,6 +114,11 @@ def write_results(results: xr.Dataset, path: Path) -> None:
     """Write to a Zarr store, whole or not at all."""
     with writing(path) as temporary:
         results.chunk({ENTRY: ENTRIES_A_CHUNK}).to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
+
+
+def note(path: Path, **attributes: Any) -> None:
+    """Add to what a store says of itself."""
+    zarr.open_group(path, mode="r+", use_consolidated=False).attrs.update(attributes)
 
 
 def open_results(path: str | Path) -> xr.Dataset:

@@ -19,6 +19,10 @@
 Names, sample counts and covariates are those of GTEx v8; donors, genotypes and effects are simulated: `cohort` says who
 gave which tissue, `genotypes` where LD comes from, `expression` the model. The same seed gives the same files, whatever
 the number of processes.
+
+Headers, names and the order of lines are those of GTEx's files. What GTEx has and these files have not: genes expressed
+in some tissues only, genes close together, chromosome X, insertions and deletions, phase, and values that are normal
+scores with all their digits (here, four decimal places).
 """
 
 from __future__ import annotations
@@ -58,13 +62,14 @@ def simulate_study(
     genes: int = 8066,
     donors: int = 838,
     tissues: Sequence[str] | None = None,
-    egenes: float = 0.82,
+    egenes: float = 0.845,
     tau1: tuple[float, float] = (0.8, 0.5),
     heritability: float = 0.05,
     sharing: tuple[float, float] = (3.0, 1.0),
     causal: float = 1.0,
     causal_maf: float = 0.05,
     donor_correlation: float = 0.0,
+    relatedness: float = 0.0,
     density: float = 500.0,
     missing_genotypes: float = 0.002,
     formats: str = "bed",
@@ -98,6 +103,9 @@ def simulate_study(
         some 100 kb of the TSS.
     donor_correlation
         Correlation of a donor's errors over tissues; the model has none.
+    relatedness
+        How far tissues of a group (brain, arteries, skin, ...) are active for the same genes: the correlation of their
+        probits, which is half as large between groups. 0, the model's, for tissues that are active independently.
     density
         Variants a Mb, of minor allele frequency >= 1 %.
     missing_genotypes
@@ -117,7 +125,7 @@ def simulate_study(
     """
     arguments = {name: value for name, value in locals().items() if name not in {"out", "jobs", "progress"}}
     arguments["tissues"] = list(TISSUES if tissues is None else tissues)
-    law = Law(tau1, heritability, sharing, causal, causal_maf, donor_correlation)
+    law = Law(tau1, heritability, sharing, causal, causal_maf, donor_correlation, relatedness)
     _check(genes, egenes, law, density, missing_genotypes, formats, seed)
     counts = sample_counts(arguments["tissues"], donors)
     out = Path(out)
@@ -148,7 +156,8 @@ def simulate_study(
 def _check(genes: int, egenes: float, law: Law, density: float, missing: float, formats: str, seed: int) -> None:
     expect(1 <= genes <= MOST_GENES, f"1 <= genes <= {MOST_GENES}", genes, WHERE, "give a number of genes")
     expect(seed >= 0, "seed >= 0", seed, WHERE, "give another")
-    shares = {"egenes": egenes, "missing_genotypes": missing, "donor_correlation": law.donor_correlation}
+    shares = {"egenes": egenes, "missing_genotypes": missing}
+    shares |= {name: getattr(law, name) for name in ("donor_correlation", "relatedness")}
     for name, share in shares.items():
         expect(0.0 <= share <= 1.0, f"0 <= {name} <= 1", share, WHERE, "give a share")
     expect(missing < 1.0, "missing_genotypes < 1", missing, WHERE, "leave some")

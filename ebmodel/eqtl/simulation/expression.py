@@ -8,19 +8,27 @@ For a gene with p causal SNPs X (centred over all donors, X = QR) and a tissue t
 
 and beta = R^-1 gamma. The heritability h2 = (||gamma||^2 + eta p) / n is the share that the SNPs explain on average in
 an active tissue, whose variance is 1; ||gamma||^2 / (||gamma||^2 + eta p) is how far active tissues share effects.
+
+The model's I(t) are independent. Those of related tissues can be made alike, with a relatedness r in a probit
+
+    I(t) = 1{u(t) < Phi^-1(tau1)},    u ~ N(0, S),    S(t,t) = 1, S(t,s) = r within a group of tissues, r/2 across
+
+which leaves P(I(t)=1) = tau1 for every tissue, before the condition that at least one is active.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from ebmodel.eqtl.simulation.genotypes import Packed
 from ebmodel.eqtl.simulation.packing import bgzf, decimals
+from ebmodel.eqtl.tissues import TISSUES
 from ebmodel.model import Array
 
 __all__ = ["CIS", "Gene", "Law", "Piece", "Sampled", "Truth", "simulate_chunk"]
@@ -47,6 +55,7 @@ class Law:
     causal: float
     causal_maf: float
     donor_correlation: float
+    relatedness: float
 
 
 @dataclass(frozen=True)
@@ -109,9 +118,10 @@ def simulate_chunk(
     """
     rng = np.random.default_rng(seed)
     m, n = len(sampled.rows), packed.donors
+    A = _causes(list(sampled.rows), law.relatedness) if law.relatedness > 0.0 else None
     truths, explained = [], np.zeros((len(piece.genes), m, n))
     for g, gene in enumerate(piece.genes):
-        truth, X = _draw_gene(piece, gene, packed, m, law, rng)
+        truth, X = _draw_gene(piece, gene, packed, m, law, A, rng)
         explained[g] = truth.effects @ X.T  # X beta(t)
         truths.append(truth)
     left = 1.0 - np.array([truth.sigma2 + truth.heritability for truth in truths])  # of variance, for covariates
@@ -131,9 +141,12 @@ def simulate_chunk(
 
 
 def _draw_gene(
-    piece: Piece, gene: Gene, packed: Packed, m: int, law: Law, rng: np.random.Generator
+    piece: Piece, gene: Gene, packed: Packed, m: int, law: Law, A: Array | None, rng: np.random.Generator
 ) -> tuple[Truth, Array]:
-    """Draw one gene's parameters and effects; with the causal SNPs, centred, (donor, causal)."""
+    """Draw one gene's parameters and effects; with the causal SNPs, centred, (donor, causal).
+
+    ``A`` is from `_causes`; None for independent tissues.
+    """
     causal = _draw_causal(piece, gene, packed, law, rng) if gene.egene else np.array([], dtype=np.int64)
     h2 = min(law.heritability * np.exp(SPREAD * rng.standard_normal()), MOST) if len(causal) else 0.0
     sigma2 = (1.0 - h2) * (1.0 - rng.beta(*EXPLAINED))
@@ -144,7 +157,7 @@ def _draw_gene(
     X = packed.read(causal).T.astype(float)
     X -= X.mean(axis=0)
     tau1, s = float(rng.beta(*law.tau1)), rng.beta(*law.sharing)
-    active = _draw_active(tau1, m, rng)
+    active = _draw_active(tau1, m, rng) if A is None else _draw_related(tau1, A, rng)
     direction = rng.standard_normal(p)
     gamma = np.sqrt(s * h2 * n) * direction / np.linalg.norm(direction)  # ||gamma||^2 = s h2 n
     eta = (1.0 - s) * h2 * n / p
@@ -182,3 +195,27 @@ def _draw_active(tau1: float, m: int, rng: np.random.Generator) -> NDArray[np.bo
         sure = 1.0 if active.any() else -np.expm1((m - t) * none)
         active[t] = u * sure < tau1
     return active
+
+
+def _causes(tissues: Sequence[str], relatedness: float) -> Array:
+    """(tissue, cause) A with S = AA': all tissues have a cause in common, those of a group another, each its own."""
+    names, group = np.unique([TISSUES[tissue].group for tissue in tissues], return_inverse=True)
+    common, own = np.sqrt(relatedness / 2.0), np.sqrt(1.0 - relatedness)
+    m = len(tissues)
+    return np.column_stack([np.full(m, common), common * np.eye(len(names))[group], own * np.eye(m)])
+
+
+def _draw_related(tau1: float, A: Array, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw I(t) = 1{u(t) < Phi^-1(tau1)}, u = A e, given that at least one is 1.
+
+    A tissue is chosen, its u(t) is drawn from below the threshold, and the others given it. A draw with k active
+    tissues can come about in k ways, so it is kept with probability 1/k.
+    """
+    while True:
+        t = rng.integers(len(A))
+        u = A @ rng.standard_normal(A.shape[1])
+        u += (A @ A[t]) * (ndtri(tau1 * rng.random()) - u[t])  # u(t) is the new one, the others move with S(.,t)
+        active = u < ndtri(tau1)
+        active[t] = True  # whatever rounding says
+        if rng.random() * active.sum() < 1.0:
+            return np.asarray(active)

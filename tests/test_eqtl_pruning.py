@@ -25,7 +25,7 @@ from ebmodel.eqtl.pruning import (
     prune_variants,
 )
 
-PLINK = shutil.which("plink1.9") or shutil.which("plink")
+PLINK = shutil.which("plink1.9")  # Debian's name: another program is also called plink
 witnessed = pytest.mark.skipif(PLINK is None, reason="PLINK 1.9 is not installed")
 
 SETTINGS = [(50, 5, 0.2), (5, 1, 0.5), (2, 2, 0.1), (10, 3, 0.0), (100, 7, 0.8), (20, 20, 0.99)]

@@ -28,6 +28,7 @@ MODULES = {
     "robustness": "robustness",
     "bounds": "bounds",
     "checks": "checks",
+    "screening": "screening",
     "theorem2": "theorem2",
     "starts": "starts",
     "sizes": "starts",

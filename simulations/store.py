@@ -157,7 +157,7 @@ class Writer:
             chunk = self._chunk(part, cell, block)
             for i, record in zip(replications, records, strict=True):
                 if i // CHUNK == block:
-                    chunk[i % CHUNK] = list(record.values())
+                    chunk[i % CHUNK] = [record[name] for name in names]
             first = block * CHUNK
             value[cell, first : first + CHUNK] = chunk[: value.shape[1] - first]
 

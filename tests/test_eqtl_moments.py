@@ -265,3 +265,22 @@ def test_a_perfect_fit_leaves_no_residual():
     gram = np.array([one.T @ one for one in x])
     found = Totals(gram, gram @ beta, np.array([np.sum((one @ beta) ** 2) for one in x]), np.full(3, 30.0))
     assert found.compressed(raw.XX).rss.tolist() == [0.0] * 3
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("n", "k", "p"), [(213, 38, 15), (213, 0, 30), (120, 50, 20)])
+def test_a_training_set_s_error_variance_is_nearly_unbiased(n, k, p):
+    """E rss = sigma2 (dof - p + tr(P_x H)), P_x projecting on the training genotypes and H on the covariates.
+
+    As the fold's rows make up for Z'x in the others, the trace is about p k/n, once for all folds: with GTEx's samples,
+    covariates and ten folds that is half a per cent of sigma2 at most.
+    """
+    rng, found = np.random.default_rng([n, k, p]), []
+    edges = np.round(np.linspace(0, n, FOLDS + 1)).astype(int)
+    for _ in range(400):
+        projection, X = Projection.of(rng.standard_normal((n, k)), intercept=False), rng.standard_normal((n, p))
+        x, y = projection.residual(X), projection.residual(rng.standard_normal(n))
+        training = gather([x], [y], [projection.leverage], [edges]).without(1).compressed(X.T @ X)
+        found.append(training.rss[0] / (training.n[0] - p))
+    dof, error = n * (1 - 1 / FOLDS) * (1 - k / n), np.std(found, ddof=1) / np.sqrt(len(found))
+    assert np.mean(found) == pytest.approx(1.0 + p * (k / n) / FOLDS / (dof - p), abs=4 * error)

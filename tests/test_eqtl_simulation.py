@@ -67,7 +67,15 @@ class Study:
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "study"
     simulate_study(
-        folder, genes=100, donors=DONORS, tissues=TISSUES_USED, missing_genotypes=0.0, seed=3, progress=False
+        folder,
+        genes=100,
+        donors=DONORS,
+        tissues=TISSUES_USED,
+        egenes=0.82,
+        density=500.0,
+        missing_genotypes=0.0,
+        seed=3,
+        progress=False,
     )
     return Study(folder)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebmodel.eqtl.crossvalidation import METHODS, draw_folds
+from ebmodel.eqtl.crossvalidation import METHODS, draw_folds, score
 from simulations import screening
 from simulations.screening import CELLS, STUDY, WHERE, Sample
 
@@ -119,34 +119,58 @@ def test_snps_are_chosen_inside_from_the_training_rows_alone(sample: Sample) -> 
     assert any(not np.array_equal(a, b) for a, b in zip(other, inside, strict=True))
 
 
-def test_r2_of_least_squares_in_the_three_ways(sample: Sample) -> None:
+def test_r2_of_least_squares(sample: Sample) -> None:
     cell = {**CELL, "heritability": 0.3}
     Y, folds, effects = drawn(sample, cell)
     chosen, by_fold = screening.choose(sample, Y, folds, 1e-3)
     other = screening.draw_sample(np.full(12, 0.3), 1.0, np.random.default_rng(7))
     Y_other = other.expression(effects, cell)
-    found = screening.predictions(sample, Y, folds, chosen, by_fold, other, Y_other)
-    assert set(found) == {(where, method) for where in WHERE for method in METHODS}
+    ways = screening.on_all_samples(sample, Y, folds, chosen, other, Y_other)
+    ways["inside"] = screening.on_training_sets(sample, Y, folds, by_fold)
+    found = {way: score(data, effects["ols"]).r2 for way, (data, effects) in ways.items()}
+    assert all(set(effects) == set(METHODS) for _, effects in ways.values())
     for t, (y, fold) in enumerate(zip(Y, folds, strict=True)):
-        sets = {"outside": [chosen] * 4, "inside": by_fold}
-        for where, snps in sets.items():
+        for way, snps in {"outside": [chosen] * 4, "inside": by_fold}.items():
             predicted = np.zeros(len(y))
             for f in range(4):
                 x, train = sample.genotypes(snps[f])[t], fold != f
                 predicted[~train] = x[~train] @ np.linalg.lstsq(x[train], y[train])[0]
-            assert found[where, "ols"][t] == pytest.approx(np.corrcoef(predicted, y)[0, 1] ** 2, rel=1e-8)
+            assert found[way][t] == pytest.approx(np.corrcoef(predicted, y)[0, 1] ** 2, rel=1e-8)
         predicted = other.genotypes(chosen)[t] @ np.linalg.lstsq(sample.genotypes(chosen)[t], y)[0]
-        assert found["fresh", "ols"][t] == pytest.approx(np.corrcoef(predicted, Y_other[t])[0, 1] ** 2, rel=1e-8)
+        assert found["fresh"][t] == pytest.approx(np.corrcoef(predicted, Y_other[t])[0, 1] ** 2, rel=1e-8)
 
 
 def test_a_training_set_without_snps_predicts_nothing(sample: Sample) -> None:
     Y, folds, _ = drawn(sample, CELL)
-    none = np.empty(0, dtype=np.int64)
-    some = np.array([3, 1])
-    found = screening.predictions(sample, Y, folds, some, [none] * 4, sample, Y)
+    none, some = np.empty(0, dtype=np.int64), np.array([3, 1])
+    sums, effects = screening.on_training_sets(sample, Y, folds, [some, none, none, some])
     for method in METHODS:
-        assert found["inside", method].tolist() == [0.0] * 3
-        assert np.isfinite(found["outside", method]).all()
+        assert not effects[method][:, [1, 2]].any()
+        assert np.isfinite(score(sums, effects[method]).r2).all()
+    assert effects["ols"][:, [0, 3]].all()
+
+
+def test_a_donor_s_samples_are_in_one_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, choose = [], screening.choose
+
+    def watched(here: Sample, Y: Any, folds: Any, p: float) -> Any:
+        seen.append((here.rows, folds))
+        return choose(here, Y, folds, p)
+
+    monkeypatch.setattr(screening, "choose", watched)
+    screening.gene({**CELL, "heritability": 0.4}, STUDY.stream(CELL, 1))
+    within, donors = (
+        [{fold[rows == donor].item() for rows, fold in zip(*one, strict=True) if donor in rows} for donor in range(120)]
+        for one in seen
+    )
+    assert all(len(folds) <= 1 for folds in donors)
+    assert sum(len(folds) > 1 for folds in within) > 50
+
+
+def test_records_name_the_same_metrics_in_one_order() -> None:
+    with_snps, without = (screening.gene(cell, STUDY.stream(cell, 1)) for cell in ({**CELL, "heritability": 0.4}, NULL))
+    assert [with_snps["passing"], without["passing"]] == [1.0, 0.0]
+    assert list(with_snps) == list(without)
 
 
 def test_study_tables_and_finding(tmp_path: Path) -> None:
@@ -164,7 +188,9 @@ def test_study_tables_and_finding(tmp_path: Path) -> None:
     gains = screening.gain_table(results)
     assert len({len(gains.header), *map(len, gains.rows)}) == 1
     gain = 100 * (genes["fresh_paper"] - genes["fresh_ols"])
-    assert gains.rows[0][8] == f"{gain.mean():.2f} ± {gain.sem():.2f}"
-    many = pd.concat([genes] * 4)
-    assert "Over genes with effects" in screening.table(many)
-    assert "without" not in screening.table(many)
+    assert gains.rows[0][4 + screening.GAINS.index(("paper", "fresh"))] == f"{gain.mean():.2f} ± {gain.sem():.2f}"
+    assert "With errors correlated" not in screening.table(results)  # too few genes
+    many = screening.table(pd.concat([genes] * 4))
+    over = 100 * (genes["inside_ols"] - genes["fresh_ols"]).mean()
+    assert "With errors correlated 0, R²" in many
+    assert f"; {over:.2f} ±" in many

@@ -9,6 +9,10 @@ and tissue
 
 y being expression adjusted for covariates in units of its residual standard deviation. A predictor that is constant has
 no correlation: its R^2 is given as 0, for it explains nothing.
+
+Two things make such scores kinder than new donors are. SNPs chosen on all samples have seen the fold that they predict
+(`cross_validate_chosen` lets each training set choose). And a donor whose sample of one tissue is predicted has taught
+in others: where errors of a donor's tissues correlate, what tissues learn from each other predicts that error too.
 """
 
 from __future__ import annotations

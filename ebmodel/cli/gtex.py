@@ -26,6 +26,8 @@ app = typer.Typer(
     help="A multi-tissue eQTL study, genome-wide: the paper's Section 7 on GTEx's files, or on files like them.",
 )
 
+INFLATED = 2.0
+"""Variance of Stouffer's Z that deserves a word: strong effects that tissues share make some of it too."""
 WIDTH = 120
 """Characters a line where there is no terminal."""
 Results = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run's results.")]
@@ -60,6 +62,7 @@ def run(
 
     [bold]Example[/bold]: ebmodel gtex run --config study.toml
     """
+    from ebmodel.eqtl.discoveries import read_truth
     from ebmodel.eqtl.report import write_report
     from ebmodel.eqtl.run import run_study
     from ebmodel.eqtl.settings import read_settings
@@ -68,6 +71,8 @@ def run(
     say = _console(quiet=quiet or as_json)
     settings = read_settings(config, out=out)
     o.check_folder(settings.out)
+    if truth is not None:
+        read_truth(truth)  # before the work
     with _on(cluster):
         results = run_study(settings, jobs=jobs, progress=not (quiet or as_json), fresh=fresh)
     began = time.perf_counter()
@@ -86,7 +91,10 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where tables and figures go; the results' if not given.")
     ] = None,
-    fdr: Annotated[float, typer.Option(metavar="RATE", help="Bayesian false discovery rate of the calls.")] = 0.05,
+    fdr: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Bayesian false discovery rate of the calls; the run's if not given."),
+    ] = None,
     truth: Truth = None,
     figures: Annotated[bool, typer.Option(help="Draw figures.")] = True,
     quiet: o.Quiet = False,
@@ -103,7 +111,8 @@ def report(
     o.check_folder(folder)
     o.make_folder(folder)
     with say.status("Writing tables and figures ..."):
-        written = write_report(found, folder, fdr=fdr, truth=truth, figures=figures)
+        rate = float(found.attrs["fdr"]) if fdr is None else fdr
+        written = write_report(found, folder, fdr=rate, truth=truth, figures=figures)
     _tell(found, written, written.files, say, as_json=as_json)
 
 
@@ -148,6 +157,12 @@ def simulate(
         float,
         typer.Option(metavar="RHO", min=0.0, max=0.99, help="Correlation of a donor's errors; the model has none."),
     ] = 0.0,
+    relatedness: Annotated[
+        float,
+        typer.Option(
+            metavar="R", min=0.0, max=1.0, help="How far related tissues are active for the same genes; the model's 0."
+        ),
+    ] = 0.0,
     formats: Annotated[str, typer.Option("--format", metavar="KIND", help="Genotypes as bed, pgen or vcf.")] = "bed",
     seed: o.Seed = 1,
     jobs: Jobs = -1,
@@ -161,9 +176,11 @@ def simulate(
 
     names = None if tissues is None else [name.strip() for name in tissues.split(",") if name.strip()]
     simulate_study(out, genes=genes, donors=donors, tissues=names, donor_correlation=donor_correlation,
-                   formats=formats, seed=seed, jobs=jobs, progress=not quiet)  # fmt: skip
+                   relatedness=relatedness, formats=formats, seed=seed, jobs=jobs, progress=not quiet)  # fmt: skip
     say = Console(quiet=quiet)
     o.say_where(say, [out])
+    if formats == "vcf":
+        say.print(f"Index it: bcftools index {out / 'genotypes.vcf.gz'}", highlight=False, soft_wrap=True)
     say.print(f"Run it: ebmodel gtex run --config {out / 'study.toml'} --truth {out}", highlight=False, soft_wrap=True)
 
 
@@ -185,7 +202,11 @@ def _on(cluster: str | None) -> Iterator[None]:
             "the package distributed", "no such package", "--cluster", "pip install distributed"
         ) from error
     client: Any = Client  # untyped
-    with client(cluster), joblib.parallel_config(backend="dask"):
+    try:
+        connected = client(cluster)
+    except (OSError, ValueError) as error:
+        raise InputError("a Dask scheduler", str(error), f"--cluster {cluster}", "check the address") from error
+    with connected, joblib.parallel_config(backend="dask"):
         yield
 
 
@@ -206,11 +227,13 @@ def _tell(results: xr.Dataset, report: Report, files: list[Path], say: Console, 
     summary = _summary(results, report)
     failed = failures(results)
     if as_json:
-        typer.echo(json.dumps(summary | {"failed": failed, "files": [str(path) for path in files]}, indent=2))
+        every = summary | {"failed": failed, "files": [str(path) for path in files]}
+        typer.echo(json.dumps(_strict(every), indent=2, allow_nan=False))
         return
     o.say_notes([f"gene {text}" for text in failed[:20]])
     if len(failed) > 20:
         o.say_notes([f"{len(failed) - 20} more genes failed: genes.tsv.gz has their messages"])
+    o.say_notes(_cautions(results))
     genes = ", ".join(f"{count} {status}" for status, count in summary["genes"].items())
     say.print(f"{sum(summary['genes'].values())} genes: {genes}.", highlight=False)
     if "calls" in summary:
@@ -225,6 +248,21 @@ def _tell(results: xr.Dataset, report: Report, files: list[Path], say: Console, 
         stages = ", ".join(f"{name} {value:.0f} s" for name, value in summary["seconds"].items())
         say.print(f"Time: {stages}. Memory: {summary['memory_mb'] / 1000:.1f} GB at most.", highlight=False)
     o.say_where(say, files)
+
+
+def _cautions(results: xr.Dataset) -> list[str]:
+    """What a reader of the calls should know."""
+    import numpy as np
+
+    if json.loads(results.attrs["settings"])["correct_overlap"]:
+        return []
+    variance = float(np.nanmedian(results["stouffer_variance"]))
+    if not variance > INFLATED:
+        return []
+    return [
+        f"tissues share donors whose errors correlate: where nothing is associated, the variance of Stouffer's Z is "
+        f"about {variance:.1f} (median over genes), not 1, and genes without an eQTL pass; set correct_overlap = true"
+    ]
 
 
 def _summary(results: xr.Dataset, report: Report) -> dict[str, Any]:
@@ -259,10 +297,21 @@ def _summary(results: xr.Dataset, report: Report) -> dict[str, Any]:
     return summary
 
 
+def _strict(value: Any) -> Any:
+    """The same without NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _strict(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_strict(one) for one in value]
+    return None if value != value else value  # noqa: PLR0124
+
+
 def _gains_table(gains: list[dict[str, Any]]) -> Table:
     table = Table("screening", "SNPs", "method", "genes", "R²", "gain", "gain, %", "PMSE / OLS's", "better in",
                   title="Prediction, means over tissues; gains over least squares", title_justify="left")  # fmt: skip
     for row in gains:
+        if not row["genes"]:
+            continue
         table.add_row(
             row["screening"], f">= {row['min_snps']}", row["method"], f"{row['genes']:.0f}", f"{row['r2']:.4f}",
             f"{row['increase']:+.4f}", f"{row['percent']:+.1f}", f"{row['pmse_ratio']:.4f}",

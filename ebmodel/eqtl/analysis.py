@@ -17,20 +17,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ebmodel.eqtl.crossvalidation import cross_validate, fit_gene, score
+from ebmodel.eqtl.crossvalidation import cross_validate, cross_validate_chosen, fit_gene, score
 from ebmodel.eqtl.moments import Moments, gather
 from ebmodel.eqtl.pruning import impute
 from ebmodel.eqtl.scan import Sums, fold_sums, overlap_correlation, select, stouffer, t_from_sums, z_from_t
 from ebmodel.eqtl.settings import Settings
 from ebmodel.eqtl.study import Tissue
-from ebmodel.eqtl.variants import Variants, contig, open_variants
+from ebmodel.eqtl.text import place
+from ebmodel.eqtl.variants import Variants, contig
 from ebmodel.errors import InputError, expect
 from ebmodel.estimation import Estimate
 from ebmodel.model import Array
 
-__all__ = ["FAILED", "FITTED", "NONE_IN_WINDOW", "NONE_PASSES", "GeneResult", "Prepared", "analyse_block"]
+__all__ = ["FAILED", "FITTED", "NONE_IN_WINDOW", "NONE_PASSES", "STUDY", "GeneResult", "Prepared", "analyse_block"]
 
 FITTED, NONE_IN_WINDOW, NONE_PASSES, FAILED = "fitted", "no SNP in the window", "no SNP passes", "failed"
+STUDY = "study.joblib"
+"""In the folder of the work: what is `Prepared`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,8 @@ class Prepared:
     """A study ready for its genes: what workers read from its folder."""
 
     settings: Settings
+    genotypes: Variants
+    """The open file: its table travels with it, so that no worker reads that again."""
     tissues: list[Tissue]
     rows: NDArray[np.int64]
     """(donor,) the study's donors in the genotype file."""
@@ -46,7 +51,7 @@ class Prepared:
     variants: pd.DataFrame
     """Those that passed frequency and linkage, sorted: contig, position, id, counted, other, index in the file."""
     spans: Mapping[str, slice]
-    """Of every contig its rows in ``variants``."""
+    """Of every contig of the genotype file its rows in ``variants``."""
     blocks: list[slice]
     """Of genes."""
     scales: Array
@@ -69,6 +74,8 @@ class GeneResult:
     message: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     """SNPs in the window, passing the threshold and fitted; genotypes of those fitted that were imputed."""
+    stouffer_variance: float = np.nan
+    """1'R1/m, the variance of Stouffer's Z of an unassociated SNP, from the donors that tissues share."""
     fits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By estimator: parameters, by tissue, and effects by SNP."""
     scores: dict[tuple[str, str], tuple[Array, Array]] = field(default_factory=dict)
@@ -100,7 +107,7 @@ class _Block:
 
 def analyse_block(work: Path, number: int) -> list[GeneResult]:
     """Analyse a block of genes of the study prepared in the folder ``work``."""
-    study = _prepared(work)
+    study = _prepared(work, (work / STUDY).stat().st_mtime_ns)
     genes = study.genes.iloc[study.blocks[number]]
     results = [GeneResult(str(gene)) for gene in genes.index]
     try:
@@ -123,14 +130,9 @@ def _say(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1)
-def _prepared(work: Path) -> Prepared:
-    study: Prepared = joblib.load(work / "study.joblib")
+def _prepared(work: Path, date: int) -> Prepared:  # noqa: ARG001 - a folder may come to hold another study
+    study: Prepared = joblib.load(work / STUDY)
     return study
-
-
-@lru_cache(maxsize=1)
-def _variants(path: Path) -> Variants:
-    return open_variants(path)
 
 
 def _expression(path: Path, rows: NDArray[np.int64], samples: int) -> Array:
@@ -155,15 +157,13 @@ def cis_window(gene: Any, width: int) -> tuple[int, int]:
 
 def _read_block(study: Prepared, genes: pd.DataFrame) -> _Block:
     settings = study.settings
-    if not _known(study, genes.iloc[0]):
-        raise _no_contig(study, genes.iloc[0])
-    span = study.spans[contig(genes["chromosome"].iloc[0])]
+    span = study.spans.get(contig(genes["chromosome"].iloc[0]), slice(0, 0))
     windows = [cis_window(gene, settings.cis_window) for _, gene in genes.iterrows()]
     low, high = min(window[0] for window in windows), max(window[1] for window in windows)
     positions = study.variants["position"].to_numpy()[span]
     first, stop = span.start + np.searchsorted(positions, [low, high + 1])
     inside = slice(int(first), int(stop))
-    G, missing = impute(_take(_variants(settings.genotypes), study.variants["index"].to_numpy()[inside], study.rows))
+    G, missing = impute(_take(study.genotypes, study.variants["index"].to_numpy()[inside], study.rows))
     G -= G.mean(axis=0)
     Y = [
         _expression(path, genes[tissue.name].to_numpy(), len(tissue.samples))
@@ -188,20 +188,16 @@ AT_ONCE = 500
 """Variants taken from one range of the file."""
 
 
-def _known(study: Prepared, gene: Any) -> bool:
-    return contig(gene["chromosome"]) in study.spans
-
-
-def _no_contig(study: Prepared, gene: Any) -> InputError:
-    wanted, got = f"a contig with variants in {study.settings.genotypes}", repr(str(gene["chromosome"]))
-    do = "check the names of contigs, or leave the gene out"
-    return InputError(wanted, got, _line(study, gene), do)
-
-
-def _line(study: Prepared, gene: Any) -> str:
-    """Where the first tissue's file has a gene."""
+def _check_contig(study: Prepared, gene: Any) -> None:
+    wanted, got = f"a contig of {study.settings.genotypes}", repr(str(gene["chromosome"]))
     first = next(name for name in study.names if gene[name] >= 0)
-    return f"{study.settings.expression_of(first)}, line {gene['line']}"
+    do = "check the names of contigs, or leave the gene out"
+    expect(contig(gene["chromosome"]) in study.spans, wanted, got, _line(study, gene, first), do)
+
+
+def _line(study: Prepared, gene: Any, tissue: str) -> str:
+    """Where a tissue's file has a gene: its rows follow a header."""
+    return place(study.settings.expression_of(tissue), gene[tissue] + 2)
 
 
 def _associate(study: Prepared, Y: list[Array], G: Array) -> tuple[Array, Array | None]:
@@ -230,11 +226,14 @@ def _z(sums: Sums) -> Array:
 
 def _analyse(study: Prepared, block: _Block, gene: Any, column: int, result: GeneResult) -> None:
     settings = study.settings
+    _check_contig(study, gene)
     low, high = cis_window(gene, settings.cis_window)
     window = slice(*np.searchsorted(block.positions, [low, high + 1]))
     present = _present(study, gene)
     G = block.G[:, window]
-    R = _correlation(study, [block.Y[t][column] for t in present], present) if settings.correct_overlap else None
+    overlap = _correlation(study, [block.Y[t][column] for t in present], present)
+    result.stouffer_variance = float(overlap.mean() * len(present))  # 1'R1/m
+    R = overlap if settings.correct_overlap else None
     Z, p = stouffer(block.z[present, window, column], R)
     chosen = _choose(Z, G, settings)
     result.counts = {"window": G.shape[1], "passing": int(np.sum(p < settings.p)), "snps": len(chosen),
@@ -249,15 +248,15 @@ def _analyse(study: Prepared, block: _Block, gene: Any, column: int, result: Gen
         by_fold = [_choose(Z_f, G, settings) for Z_f in train]
     used = np.unique(np.concatenate([chosen, *by_fold]))
     sums = _moments(study, [block.Y[t][column] for t in present], G[:, used], present)
-    place = {int(snp): i for i, snp in enumerate(used)}
-    own = np.array([place[int(snp)] for snp in chosen])
+    column_of = {int(snp): i for i, snp in enumerate(used)}
+    own = np.array([column_of[int(snp)] for snp in chosen])
     XX = G[:, used].T @ G[:, used]
     names = study.names[present]
     fits = _fit(study, sums.of(own), XX[np.ix_(own, own)], names, present, result)
     if "outside" in settings.screening:
         _validate(study, sums.of(own), XX[np.ix_(own, own)], names, present, fits, result)
     if "inside" in settings.screening:
-        sets = [np.array([place[int(snp)] for snp in some], dtype=np.int64) for some in by_fold]
+        sets = [np.array([column_of[int(snp)] for snp in some], dtype=np.int64) for some in by_fold]
         _validate_inside(study, sums, XX, names, present, sets, result)
     result.status = FITTED
 
@@ -274,8 +273,9 @@ def _present(study: Prepared, gene: Any) -> NDArray[np.int64]:
     present = np.flatnonzero(rows >= 0)
     scale = study.scales[study.genes.index.get_loc(gene.name), present]
     bad = study.names[present[np.isnan(scale)]]
-    where, do = _line(study, gene), "fill the cells in, or leave the gene out"
-    expect(len(bad) == 0, "values that are there and vary", f"none such in {', '.join(bad)}", where, do)
+    for name in bad[:1]:
+        got, do = f"none such in {', '.join(bad)}", "fill the cells in, or leave the gene out"
+        raise InputError("values that are there and vary", got, _line(study, gene, name), do)
     return present
 
 
@@ -348,21 +348,7 @@ def _validate_inside(
     sets: list[NDArray[np.int64]],
     result: GeneResult,
 ) -> None:
-    """Cross-validate with the SNPs that each training set chooses; where it chooses none, 0 is predicted."""
-    settings = study.settings
-    effects = {method: np.zeros(sums.cross.shape) for method in settings.methods}
-    alike: dict[bytes, list[int]] = {}
-    for f, snps in enumerate(sets):
-        if len(snps):
-            alike.setdefault(snps.tobytes(), []).append(f)
-    for folds in alike.values():
-        snps = sets[folds[0]]
-        found = cross_validate(
-            sums.of(snps), XX[np.ix_(snps, snps)], names, settings.methods, seed=settings.seed, folds=folds
-        )
-        for method, values in found.items():
-            for f in folds:
-                effects[method][:, f, snps] = values[:, f]
+    effects = cross_validate_chosen(sums, XX, names, sets, study.settings.methods, study.settings.seed)
     _keep_scores("inside", sums, effects, study, present, result)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -84,15 +85,17 @@ def write_report(
 
 
 def _table(report: Report, path: Path, table: pd.DataFrame) -> None:
-    packed: Any = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
+    text = table.to_csv(sep="\t", index=False, float_format="%.6g").encode()
     with writing(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g", compression=packed)
+        # without name and time, so that the same table is the same file
+        temporary.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
     report.files.append(path)
 
 
 def _genes(results: xr.Dataset) -> pd.DataFrame:
     """One row a gene: its place, what became of it, counts of SNPs and the parameters of every estimator."""
-    names = ["chromosome", "tss", "status", "message", "snps_in_window", "snps_passing", "snps", "imputed"]
+    names = ["chromosome", "tss", "status", "message", "stouffer_variance", "snps_in_window", "snps_passing",
+             "snps", "imputed"]  # fmt: skip
     table: pd.DataFrame = results[names].to_dataframe()
     for estimator in results[ESTIMATOR].to_numpy():
         for name in ("tau1", "eta", "sigma2", "alpha", "kappa", "loglik", "converged"):

@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -22,13 +23,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ebmodel.eqtl.analysis import FITTED, Prepared, analyse_block
+from ebmodel.eqtl.analysis import FITTED, STUDY, Prepared, analyse_block
 from ebmodel.eqtl.ledger import Ledger
+from ebmodel.eqtl.places import contig, contigs
 from ebmodel.eqtl.pruning import prune_variants
 from ebmodel.eqtl.settings import Settings
-from ebmodel.eqtl.store import assemble, open_results, part_path, read_part, write_part, write_results
+from ebmodel.eqtl.store import assemble, load, open_results, part_path, read_part, write_part, write_results
 from ebmodel.eqtl.study import Tissue, adjusted_expression, common_genes, find_tissues, join_samples
-from ebmodel.eqtl.variants import contig, open_variants
+from ebmodel.eqtl.variants import open_variants
 from ebmodel.errors import expect
 from ebmodel.files import writing
 from ebmodel.model import Array
@@ -41,6 +43,10 @@ REACH = 20_000_000
 """Base pairs from a block's first gene to its last, at most."""
 NOT_OF_THE_WORK = ("out", "fdr")
 """Settings that change nothing in ``out/work``."""
+BESIDE = (".bim", ".fam", ".pvar", ".pvar.zst", ".psam")
+"""Endings of the files that belong to PLINK's genotypes."""
+MARK = "fingerprint"
+AFRESH = "choose another folder, or start afresh (--fresh)"
 
 
 class Clock:
@@ -59,7 +65,8 @@ class Clock:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
             if self.path.parent.is_dir():
-                self.path.write_text(json.dumps(self.seconds))
+                with writing(self.path) as temporary:
+                    temporary.write_text(json.dumps(self.seconds))
 
 
 def run_study(settings: Settings, *, jobs: int = 2, progress: bool = True, fresh: bool = False) -> xr.Dataset:
@@ -75,7 +82,7 @@ def run_study(settings: Settings, *, jobs: int = 2, progress: bool = True, fresh
     progress
         Whether to show bars with the time left.
     fresh
-        Whether to begin anew where the folder holds the work of other settings.
+        Whether to begin anew, whatever work or results of other settings the folder holds.
 
     Returns
     -------
@@ -86,11 +93,12 @@ def run_study(settings: Settings, *, jobs: int = 2, progress: bool = True, fresh
     Raises
     ------
     InputError
-        If a file or setting cannot be used, or the folder holds the work of other settings.
+        If a file or setting cannot be used, or the folder holds work or results of other settings.
     """
+    settings = settings.absolute()
     settings.out.mkdir(parents=True, exist_ok=True)
     work, mark = settings.out / "work", _fingerprint(settings)
-    if not fresh and (done := _finished(settings.out, mark)) is not None:
+    if not fresh and (done := _finished(settings.out, work, mark)) is not None:
         return done
     _claim(work, mark, fresh=fresh)
     clock = Clock(work / "seconds.json")
@@ -110,7 +118,7 @@ def run_study(settings: Settings, *, jobs: int = 2, progress: bool = True, fresh
             ledger.table().to_csv(temporary, sep="\t", index=False)
     results.attrs["seconds"] = json.dumps({name: round(value, 1) for name, value in clock.seconds.items()})
     write_results(results, settings.out / "results.zarr")
-    shutil.rmtree(work)
+    _discard(work)
     return results
 
 
@@ -118,37 +126,61 @@ def _fingerprint(settings: Settings) -> str:
     """A digest of the settings and of the sizes and dates of the files."""
     asked = {name: value for name, value in settings.as_text().items() if name not in NOT_OF_THE_WORK}
     tissues = find_tissues(settings)
-    files = [settings.genotypes, *tissues.values(), *(settings.covariates_of(name) for name in tissues)]
+    genotypes = [settings.genotypes, *(settings.genotypes.with_suffix(end) for end in BESIDE)]
+    files = [*genotypes, *tissues.values(), *(settings.covariates_of(name) for name in tissues)]
     states = [(str(path), *((s := path.stat()).st_size, s.st_mtime_ns)) for path in files if path.exists()]
     return hashlib.sha256(json.dumps([asked, states, version("ebmodel")]).encode()).hexdigest()[:16]
 
 
-def _finished(out: Path, mark: str) -> xr.Dataset | None:
-    if not (out / "results.zarr").is_dir():
+def _finished(out: Path, work: Path, mark: str) -> xr.Dataset | None:
+    """Results of the same settings and files; those of others are refused, unless what replaces them has begun."""
+    path = out / "results.zarr"
+    if not path.is_dir():
         return None
-    results = open_results(out)
-    return results if results.attrs.get("fingerprint") == mark else None
+    results = open_results(path)
+    if results.attrs.get("fingerprint") == mark:
+        if _marked(work) == mark:  # killed after the results were written
+            _discard(work)
+        return results
+    wanted = "results of the same settings and files"
+    expect(_marked(work) == mark, wanted, "those of others", str(path), AFRESH)
+    return None
+
+
+def _marked(work: Path) -> str | None:
+    """Whose work it is."""
+    return (work / MARK).read_text() if (work / MARK).is_file() else None
 
 
 def _claim(work: Path, mark: str, *, fresh: bool) -> None:
-    if fresh and work.is_dir():
-        shutil.rmtree(work)
-    claim = work / "fingerprint"
-    if claim.exists():
-        do = "choose another folder, or start afresh (--fresh)"
-        expect(claim.read_text() == mark, "the work of the same settings and files", "that of others", str(work), do)
-        return
-    (work / "parts").mkdir(parents=True, exist_ok=True)
-    (work / "expression").mkdir(exist_ok=True)
-    with writing(claim) as temporary:
-        temporary.write_text(mark)
+    """Make the folder of the work; one that is there is gone on with, thrown away or refused."""
+    if work.exists():
+        there = _marked(work)
+        do = "move it away, or choose another folder for the results"
+        expect(there is not None, "the work of a run", "something else", str(work), do)
+        lost = there != mark and any((work / "parts").iterdir())
+        expect(fresh or not lost, "the work of the same settings and files", "that of others", str(work), AFRESH)
+        if not fresh and there == mark:
+            return
+        _discard(work)
+    with writing(work) as temporary:
+        for name in ("parts", "expression"):
+            (temporary / name).mkdir(parents=True)
+        (temporary / MARK).write_text(mark)
+
+
+def _discard(work: Path) -> None:
+    """Remove the work, all of it even if killed: half of it would be taken for the work of others."""
+    aside = work.with_name(f".{work.name}.{uuid.uuid4().hex[:8]}.old")
+    work.rename(aside)
+    shutil.rmtree(aside)
 
 
 def _prepare(settings: Settings, work: Path, clock: Clock, *, jobs: int, progress: bool) -> tuple[Prepared, Ledger]:
     """Join and read the files, unless that was done before."""
-    path, log = work / "study.joblib", work / "ledger.joblib"
+    path, log = work / STUDY, work / "ledger.joblib"
     if path.exists() and log.exists():
-        return joblib.load(path), joblib.load(log)
+        return load(path), load(log)
     ledger = Ledger()
     with clock.stage("join"):
         variants = open_variants(settings.genotypes)
@@ -163,10 +195,11 @@ def _prepare(settings: Settings, work: Path, clock: Clock, *, jobs: int, progres
             r2=settings.ld_r2, jobs=jobs, progress=progress,
         )  # fmt: skip
         ledger.keep("genotypes imputed", int(kept["missing"].sum()))
-    variants.close()
-    kept, spans = _by_contig(kept)
+    got, do = f"none of {len(variants)}", "lower maf"
+    expect(len(kept) > 0, f"variants of minor allele frequency >= {settings.maf:g}", got, str(settings.genotypes), do)
+    kept, spans = _by_contig(kept, contigs(variants.table["chromosome"]).unique().tolist())
     study = Prepared(
-        settings, tissues, rows, genes, kept, spans, _blocks(genes), scales,
+        settings, variants, tissues, rows, genes, kept, spans, _blocks(genes), scales,
         [work / "expression" / f"{tissue.name}.npy" for tissue in tissues],
     )  # fmt: skip
     for file, content in ((log, ledger), (path, study)):
@@ -194,7 +227,7 @@ def _read_tissue(path: Path, tissue: Tissue, folder: Path) -> tuple[pd.DataFrame
     """Adjust a tissue's expression and write it to a file; its genes and their scales."""
     values_path, about = folder / f"{tissue.name}.npy", folder / f"{tissue.name}.joblib"
     if values_path.exists() and about.exists():
-        known: tuple[pd.DataFrame, Array] = joblib.load(about)
+        known: tuple[pd.DataFrame, Array] = load(about)
         return known
     genes, values, scale = adjusted_expression(path, tissue)
     with writing(values_path) as temporary, temporary.open("wb") as file:
@@ -204,13 +237,14 @@ def _read_tissue(path: Path, tissue: Tissue, folder: Path) -> tuple[pd.DataFrame
     return genes, scale
 
 
-def _by_contig(kept: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, slice]]:
-    """Variants sorted by contig and position, and every contig's rows."""
+def _by_contig(kept: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, dict[str, slice]]:
+    """Variants sorted by contig and position, and the rows of every contig of the file."""
     table = kept.assign(contig=[contig(name) for name in kept["chromosome"]], index=kept.index)
     table = table.sort_values(["contig", "position"], kind="stable").reset_index(drop=True)
     edges = np.flatnonzero(np.append(True, table["contig"].to_numpy()[1:] != table["contig"].to_numpy()[:-1]))
     stops = np.append(edges[1:], len(table))
-    return table, {str(table["contig"].to_numpy()[a]): slice(int(a), int(b)) for a, b in zip(edges, stops, strict=True)}
+    spans = {str(table["contig"].to_numpy()[a]): slice(int(a), int(b)) for a, b in zip(edges, stops, strict=True)}
+    return table, dict.fromkeys(names, slice(0, 0)) | spans
 
 
 def _blocks(genes: pd.DataFrame) -> list[slice]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ebmodel.eqtl.crossvalidation import ESTIMATORS, METHODS
 from ebmodel.errors import InputError, expect, listed
@@ -14,6 +14,7 @@ from ebmodel.errors import InputError, expect, listed
 __all__ = ["SCREENINGS", "Settings", "read_settings"]
 
 SCREENINGS = ("outside", "inside")
+FOLDS_BY = ("tissue", "donor")
 TISSUE_FIELD = "{tissue}"
 
 
@@ -67,6 +68,9 @@ class Settings:
     """Whether SNPs are chosen on all samples ("outside" the folds, the paper) or on every training set ("inside")."""
     folds: int = 10
     """Of the cross-validation."""
+    fold_by: str = "tissue"
+    """Whether folds are drawn within each tissue's samples (the paper), or of donors: a donor's samples then stay
+    together, and no donor who is tested in one tissue has taught in another."""
     fdr: float = 0.05
     """Bayesian false discovery rate of the calls."""
     seed: int = 0
@@ -76,18 +80,31 @@ class Settings:
         for name in ("expression", "covariates"):
             expect(TISSUE_FIELD in getattr(self, name), f"a path with {TISSUE_FIELD}", repr(getattr(self, name)),
                    name, f"write {TISSUE_FIELD} where the files of tissues differ")  # fmt: skip
-        for name, low, high in RANGES:
-            value = getattr(self, name)
-            got, wanted = repr(value), f"{low:g} <= {name} <= {high:g}"
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            expect(number and low <= value <= high, wanted, got, name, "leave the default")
+        for name, kind, low, high in RANGES:
+            value, wanted = getattr(self, name), f"{kind}, {low:g} <= {name} <= {high:g}"
+            number = isinstance(value, int if kind == WHOLE else (int, float)) and not isinstance(value, bool)
+            expect(number and low <= value <= high, wanted, repr(value), name, "leave the default")
+        for name, holds, wanted in (
+            ("p", self.p > 0.0, "0 < p <= 1"),
+            ("fdr", 0.0 < self.fdr < 1.0, "0 < fdr < 1"),
+            ("ld_r2", self.ld_r2 < 1.0, "0 <= ld_r2 < 1"),
+            ("ld_step", self.ld_step <= self.ld_window, f"no more than the {self.ld_window} of ld_window"),
+        ):
+            expect(holds, wanted, repr(getattr(self, name)), name, "leave the default")
         switch = isinstance(self.correct_overlap, bool)
         expect(switch, "true or false", repr(self.correct_overlap), "correct_overlap", "write one of them")
+        expect(self.fold_by in FOLDS_BY, " or ".join(FOLDS_BY), repr(self.fold_by), "fold_by", "choose one of them")
         for name, known in (("estimators", tuple(ESTIMATORS)), ("methods", METHODS), ("screening", SCREENINGS)):
             given = getattr(self, name)
             unknown = [one for one in given if one not in known]
             expect(not unknown, f"some of {', '.join(known)}", listed(unknown), name, "choose among them")
+        for name in ("tissues", "estimators", "methods", "screening"):
+            given = getattr(self, name)
+            twice = dict.fromkeys(one for one in given if given.count(one) > 1)
+            expect(not twice, "each name once", f"{listed(twice)} more than once", name, "leave out the repeated one")
         expect(bool(self.estimators), "at least one estimator", "none", "estimators", 'add "paper"')
+        some = bool(self.screening or not self.methods)
+        expect(some, "at least one screening for the methods", "none", "screening", 'add "outside"')
 
     def expression_of(self, tissue: str) -> Path:
         """A tissue's phenotype BED file."""
@@ -97,25 +114,36 @@ class Settings:
         """A tissue's covariates."""
         return Path(self.covariates.replace(TISSUE_FIELD, tissue))
 
+    def absolute(self) -> Self:
+        """The same with paths from the root: workers may be in another folder, and so may who goes on."""
+        return replace(
+            self,
+            genotypes=self.genotypes.absolute(),
+            out=self.out.absolute(),
+            expression=str(Path(self.expression).absolute()),
+            covariates=str(Path(self.covariates).absolute()),
+        )
+
     def as_text(self) -> dict[str, Any]:
         """Plain values, for a file beside the results."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
 
+WHOLE, ANY = "a whole number", "a number"
 RANGES = (
-    ("min_samples", 4, 10**9),
-    ("min_tissues", 0, 10**9),
-    ("maf", 0.0, 0.5),
-    ("ld_window", 2, 10**9),
-    ("ld_step", 1, 10**9),
-    ("ld_r2", 0.0, 1.0),
-    ("cis_window", 0, 10**9),
-    ("p", 0.0, 1.0),
-    ("r2", 0.0, 1.0),
-    ("most_snps", 1, 10**6),
-    ("folds", 3, 1000),
-    ("fdr", 0.0, 1.0),
-    ("seed", 0, 2**63),
+    ("min_samples", WHOLE, 4, 10**9),
+    ("min_tissues", WHOLE, 0, 10**9),
+    ("maf", ANY, 0.0, 0.5),
+    ("ld_window", WHOLE, 2, 10**9),
+    ("ld_step", WHOLE, 1, 10**9),
+    ("ld_r2", ANY, 0.0, 1.0),
+    ("cis_window", WHOLE, 0, 10**9),
+    ("p", ANY, 0.0, 1.0),
+    ("r2", ANY, 0.0, 1.0),
+    ("most_snps", WHOLE, 1, 10**6),
+    ("folds", WHOLE, 3, 1000),
+    ("fdr", ANY, 0.0, 1.0),
+    ("seed", WHOLE, 0, 2**63),
 )
 
 

@@ -12,11 +12,11 @@ import xarray as xr
 import zarr
 
 from ebmodel.eqtl.analysis import FITTED, GeneResult, Prepared
-from ebmodel.errors import expect
+from ebmodel.errors import InputError, expect
 from ebmodel.files import writing
 from ebmodel.labels import ENTRY, ESTIMATOR, GENE, METHOD, SCREENING, TISSUE
 
-__all__ = ["assemble", "note", "open_results", "part_path", "read_part", "write_part", "write_results"]
+__all__ = ["assemble", "load", "note", "open_results", "part_path", "read_part", "write_part", "write_results"]
 
 BY_GENE = ("tau1", "eta", "sigma2", "alpha", "kappa", "loglik", "converged")
 BY_TISSUE = ("posterior_probability", "log_bayes_factor")
@@ -38,8 +38,23 @@ def write_part(path: Path, results: list[GeneResult]) -> None:
 
 def read_part(path: Path) -> list[GeneResult]:
     """Read a block's results."""
-    found: list[GeneResult] = joblib.load(path)
+    found: list[GeneResult] = load(path)
     return found
+
+
+def load(path: Path) -> Any:
+    """Read a file of the work.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        return joblib.load(path)
+    except Exception as error:  # what is no pickle raises any kind
+        got, do = f"a damaged one ({type(error).__name__})", "remove it and run again"
+        raise InputError("a whole file of a run's work", got, str(path), do) from error
 
 
 def assemble(study: Prepared, parts: Iterable[list[GeneResult]]) -> xr.Dataset:
@@ -48,10 +63,11 @@ def assemble(study: Prepared, parts: Iterable[list[GeneResult]]) -> xr.Dataset:
     Returns
     -------
     Dataset
-        By gene ``status`` and ``message``, its place and counts of SNPs; by estimator and gene the parameters, by
-        tissue too P(I(t)=1 | Y) and log K_t (H0 over H1); by screening, method, gene and tissue ``pmse`` and ``r2``. A
-        gene's SNPs are the ``snps`` entries from ``first`` on, with ``variant``, ``z`` (Stouffer), ``beta`` and the
-        posterior ``effects`` and ``effects_sd`` in the units of the expression per copy of the allele ``counted``.
+        By gene ``status`` and ``message``, its place and counts of SNPs, and ``stouffer_variance``, which is 1 where z of
+        tissues are independent; by estimator and gene the parameters, by tissue too P(I(t)=1 | Y) and log K_t (H0
+        over H1); by screening, method, gene and tissue ``pmse`` and ``r2``. A gene's SNPs are the ``snps`` entries from
+        ``first`` on, with ``variant``, ``z`` (Stouffer), ``beta`` and the posterior ``effects`` and ``effects_sd`` in
+        the units of the expression per copy of the allele ``counted``.
     """
     found = {result.gene: result for part in parts for result in part}
     order = [found[str(gene)] for gene in study.genes.index]
@@ -88,6 +104,7 @@ def assemble(study: Prepared, parts: Iterable[list[GeneResult]]) -> xr.Dataset:
         "message": (GENE, [result.message for result in order]),
         "chromosome": (GENE, study.genes["chromosome"].to_numpy().astype(str)),
         "tss": (GENE, study.genes["end"].to_numpy()),
+        "stouffer_variance": (GENE, [result.stouffer_variance for result in order]),
         "first": (GENE, first[:-1]),
         **{name: (GENE, [result.counts.get(key, 0) for result in order]) for key, name in COUNTS.items()},
         **{name: ((ESTIMATOR, GENE), values) for name, values in gene.items()},
@@ -112,8 +129,13 @@ def assemble(study: Prepared, parts: Iterable[list[GeneResult]]) -> xr.Dataset:
 
 def write_results(results: xr.Dataset, path: Path) -> None:
     """Write to a Zarr store, whole or not at all."""
+    chunks = {
+        name: {"chunks": [min(size, ENTRIES_A_CHUNK) if dim == ENTRY else size for dim, size in values.sizes.items()]}
+        for name, values in results.data_vars.items()
+        if ENTRY in values.dims and values.size
+    }
     with writing(path) as temporary:
-        results.chunk({ENTRY: ENTRIES_A_CHUNK}).to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
+        results.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False, encoding=chunks)
 
 
 def note(path: Path, **attributes: Any) -> None:
@@ -133,7 +155,7 @@ def open_results(path: str | Path) -> xr.Dataset:
     store = path if path.suffix == ".zarr" else path / "results.zarr"
     do = "give the folder of a finished run"
     expect((store / "zarr.json").is_file(), "results of ebmodel gtex run", "none", str(path), do)
-    results: xr.Dataset = xr.open_zarr(store, consolidated=False).load()
+    results: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks=None).load()
     expect("posterior_probability" in results and "status" in results, "results of ebmodel gtex run", "another store",
            str(store), do)  # fmt: skip
     return results

@@ -17,8 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ebmodel.eqtl.covariates import read_covariates
+from ebmodel.eqtl.crossvalidation import draw_folds
 from ebmodel.eqtl.expression import read_expression, read_samples
 from ebmodel.eqtl.ledger import Ledger
+from ebmodel.eqtl.places import contig
 from ebmodel.eqtl.scan import Projection
 from ebmodel.eqtl.settings import TISSUE_FIELD, Settings
 from ebmodel.errors import InputError, expect, listed
@@ -129,8 +131,16 @@ def join_samples(
     ledger.drop("donors", [one for one in genotyped.tolist() if one not in taking_part], "in no tissue")
     ledger.keep("donors", len(donors))
     place = {one: i for i, one in enumerate(donors.tolist())}
-    tissues = [_tissue(name, settings, *parts, place) for name, parts in kept.items()]
+    folds = _donor_folds(donors, settings) if settings.fold_by == "donor" else None
+    tissues = [_tissue(name, settings, *parts, place, folds) for name, parts in kept.items()]
     return tissues, donors
+
+
+def _donor_folds(donors: NDArray[np.str_], settings: Settings) -> dict[str, int]:
+    """The fold of every donor."""
+    names = np.sort(donors)  # whatever their order in the genotype file
+    fold = draw_folds(len(names), settings.folds, np.random.default_rng(settings.seed))
+    return dict(zip(names.tolist(), fold.tolist(), strict=True))
 
 
 def _tissue(
@@ -140,13 +150,15 @@ def _tissue(
     columns: NDArray[np.int64],
     covariates: pd.DataFrame,
     place: Mapping[str, int],
+    donor_folds: Mapping[str, int] | None,
 ) -> Tissue:
-    from ebmodel.eqtl.crossvalidation import draw_folds
-
-    # a seed of the tissue's own name: its folds do not depend on which others take part
-    rng = np.random.default_rng([settings.seed, *name.encode()])
-    fold = draw_folds(len(samples), settings.folds, rng)
-    order = np.argsort(fold, kind="stable")
+    by_name = np.argsort(samples)  # folds do not depend on the order in which the file has the samples
+    if donor_folds is None:  # a seed of the tissue's own name: nor do they on which others take part
+        rng = np.random.default_rng([settings.seed, *name.encode()])
+        fold = draw_folds(len(samples), settings.folds, rng)
+    else:
+        fold = np.array([donor_folds[one] for one in samples[by_name].tolist()])
+    order = by_name[np.argsort(fold, kind="stable")]
     samples, columns = samples[order], columns[order]
     design = covariates.loc[samples.tolist()].to_numpy(dtype=float)
     projection = Projection.of(design)
@@ -210,8 +222,6 @@ def common_genes(tables: Mapping[str, pd.DataFrame], settings: Settings, ledger:
     InputError
         If tissues disagree on a gene's position, or no gene is expressed in enough of them.
     """
-    from ebmodel.eqtl.variants import contig
-
     place = ["chromosome", "start", "end"]
     every: dict[Any, Any] = {}
     rows: dict[str, pd.Series[Any]] = {}
@@ -219,7 +229,7 @@ def common_genes(tables: Mapping[str, pd.DataFrame], settings: Settings, ledger:
         rows[name] = pd.Series(np.arange(len(table)), index=table.index)
         for gene, values in zip(table.index, table[[*place, "line"]].itertuples(index=False), strict=True):
             before = every.setdefault(gene, (name, values))
-            if before[1][:3] != values[:3]:
+            if _position(before[1]) != _position(values):
                 got = f"{values[:3]}, but {before[1][:3]} in that of {before[0]!r}"
                 where = f"{settings.expression_of(name)}, line {values[3]}"
                 raise InputError(f"gene {gene!r} at one position", got, where, "correct the files")
@@ -235,6 +245,11 @@ def common_genes(tables: Mapping[str, pd.DataFrame], settings: Settings, ledger:
     rank = [_rank(contig(name)) for name in genes["chromosome"]]
     position = genes["end"].tolist()
     return genes.iloc[sorted(range(len(genes)), key=lambda i: (rank[i], position[i]))]
+
+
+def _position(gene: Any) -> tuple[str, int, int]:
+    """Contig, start and end, however the file writes the contig."""
+    return contig(gene[0]), gene[1], gene[2]
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,10 @@ from ebmodel.eqtl.text import check_file, check_unique
 from ebmodel.errors import InputError, expect
 
 __all__ = ["Variants", "contig", "open_variants"]
+
+
+READING = Lock()
+"""Held while a file is read: a cluster's workers may be threads, and the libraries' readers cannot be shared."""
 
 
 class Variants(ABC):
@@ -85,7 +90,8 @@ class Variants(ABC):
         )
         if start == stop:
             return np.empty((len(self.samples), 0), np.float32)
-        dosages = self._read(start, stop)  # (variant, sample)
+        with READING:
+            dosages = self._read(start, stop)  # (variant, sample)
         turned = self.table["turned"].to_numpy(dtype=bool)[start:stop]
         if turned.any():
             dosages[turned] = 2 - dosages[turned]

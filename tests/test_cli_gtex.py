@@ -280,3 +280,18 @@ def test_a_cluster_changes_nothing(
     assert done.status == 0, done.err
     assert cli(*run, "--jobs", 1, "--out", tmp_path / "off").status == 0
     xr.testing.assert_identical(open_results(tmp_path / "on").drop_attrs(), open_results(tmp_path / "off").drop_attrs())
+
+
+def test_errors_that_correlate_are_a_note(study: Path, said: str) -> None:
+    """Where donors' errors correlate Stouffer's Z is too large: a run says so, unless it allows for it."""
+    from ebmodel.cli.gtex import _cautions
+
+    results = open_results(study / "results")
+    assert _cautions(results) == []
+    results["stouffer_variance"] = results["stouffer_variance"] * 0.0 + 4.2
+    (said_so,) = _cautions(results)
+    assert "about 4.2" in said_so
+    assert "correct_overlap = true" in said_so
+    settings = json.loads(results.attrs["settings"]) | {"correct_overlap": True}
+    results.attrs["settings"] = json.dumps(settings)
+    assert _cautions(results) == []

@@ -255,3 +255,22 @@ def test_a_file_out_of_order_is_refused() -> None:
     shuffled.table.loc[7, "position"] = 3
     with pytest.raises(InputError, match="'rs7'"):
         prune_variants(shuffled, ledger=Ledger(), progress=False)
+
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+
+
+@witnessed
+@pytest.mark.skipif(not (REAL / "mice_genotypes_chr1_17.csv.gz").is_file(), reason="the mice's genotypes are not there")
+@pytest.mark.parametrize(("window", "step", "r2"), [(50, 5, 0.2), (100, 10, 0.5)])
+def test_real_genotypes_are_pruned_as_plink_prunes_them(window: int, step: int, r2: float, tmp_path: Path) -> None:
+    """1,814 outbred mice, whose linkage disequilibrium is far longer than that of any simulated donor."""
+    counts = pd.read_csv(REAL / "mice_genotypes_chr1_17.csv.gz", index_col=0)
+    where = pd.read_csv(REAL / "mice_map_chr1_17.csv").set_index("snp_id").loc[counts.columns, "chr"]
+    G = counts.fillna(-1).to_numpy(dtype=np.int8)
+    table = write_bed(tmp_path / "study.bed", G, where.to_numpy())
+    want = plink(tmp_path, "--indep-pairwise", window, step, r2)
+    kept = [table["id"].to_numpy()[here][indep_pairwise(G[:, here], window, step, r2)]
+            for here in (np.flatnonzero(where == name) for name in where.unique())]  # fmt: skip
+    assert set(np.concatenate(kept)) == set(want)
+    assert 50 < len(want) < len(where) / 2

@@ -186,3 +186,24 @@ def test_genes_that_tissues_do_not_share(study: Study) -> None:
         common_genes(tables, study.settings(), Ledger())
     with pytest.raises(InputError, match="genes expressed in 7 tissues, got none"):
         common_genes(tables, study.settings(min_tissues=7), Ledger())
+
+
+def test_folds_of_donors_keep_a_donor_together(study: Study) -> None:
+    """No donor who is tested in one tissue teaches in another; nor does the order of genotypes matter."""
+    settings = study.settings(fold_by="donor")
+    tissues, _ = join_samples(settings, np.array(DONORS), Ledger())
+    lung, skin = (fold_of(tissue) for tissue in tissues)
+    shared = set(lung) & set(skin)
+    assert len(shared) == 7
+    assert all(lung[one] == skin[one] for one in shared)
+    assert set(lung.values()) == set(range(4))
+    again, _ = join_samples(settings, np.array(DONORS[::-1]), Ledger())
+    assert [fold_of(tissue) for tissue in again] == [lung, skin]
+    by_tissue, _ = join_samples(study.settings(), np.array(DONORS), Ledger())
+    apart = [fold_of(tissue) for tissue in by_tissue]
+    assert any(apart[0][one] != apart[1][one] for one in shared)
+
+
+def fold_of(tissue: Any) -> dict[str, int]:
+    fold = np.repeat(np.arange(4), np.diff(tissue.edges))
+    return dict(zip(tissue.samples.tolist(), fold.tolist(), strict=True))

@@ -63,8 +63,8 @@ def assemble(study: Prepared, parts: Iterable[list[GeneResult]]) -> xr.Dataset:
     Returns
     -------
     Dataset
-        By gene ``status`` and ``message``, its place and counts of SNPs, and ``stouffer_variance``, which is 1 where z of
-        tissues are independent; by estimator and gene the parameters, by tissue too P(I(t)=1 | Y) and log K_t (H0
+        By gene ``status`` and ``message``, its place and counts of SNPs, and ``stouffer_variance``, which is 1 where z
+        of tissues are independent; by estimator and gene the parameters, by tissue too P(I(t)=1 | Y) and log K_t (H0
         over H1); by screening, method, gene and tissue ``pmse`` and ``r2``. A gene's SNPs are the ``snps`` entries from
         ``first`` on, with ``variant``, ``z`` (Stouffer), ``beta`` and the posterior ``effects`` and ``effects_sd`` in
         the units of the expression per copy of the allele ``counted``.

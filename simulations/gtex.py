@@ -96,7 +96,7 @@ def _tissues(results: xr.Dataset, truth: xr.Dataset) -> list[dict[str, Any]]:
     rows = []
     for name in results[TISSUE].to_numpy():
         row: dict[str, Any] = {"tissue": str(name), "samples": int(results["samples"].sel({TISSUE: name}))}
-        for method in results[ESTIMATOR].to_numpy():
+        for method in [one for one in results[ESTIMATOR].to_numpy() if one in results[METHOD]]:
             here = found.sel({TISSUE: name, METHOD: method})
             row[str(method)] = {
                 key: round(float(here[key]), 5)

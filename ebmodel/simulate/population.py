@@ -40,9 +40,9 @@ N, OBSERVED, SIGMA = 300, 0.8, 10.0
 def donors(*, seed: int = 1, n: int = 838, p: int = 30, mse: float = 4.76, candidates: int = 500) -> xr.DataArray:
     """Simulate donors like those of the paper's Setting 4: allele counts of ``p`` SNPs of one region.
 
-    Needs msprime: ``pip install "ebmodel[genotypes]"``. SNPs have minor allele frequency >= 5 %; they are pruned much as
-    by ``plink --indep-pairwise 50 5 0.2``; no two of those chosen have R^2 > 0.5. Of ``candidates`` random choices the one
-    is kept whose expected mean squared error of least squares in Setting 4 is nearest ``mse``.
+    Needs msprime: ``pip install "ebmodel[genotypes]"``. SNPs have minor allele frequency >= 5 %; they are pruned much
+    as by ``plink --indep-pairwise 50 5 0.2``; no two of those chosen have R^2 > 0.5. Of ``candidates`` random choices
+    the one is kept whose expected mean squared error of least squares in Setting 4 is nearest ``mse``.
 
     Parameters
     ----------
@@ -161,8 +161,8 @@ def _region(msprime: Any, n: int, ancestry: int, mutation: int) -> tuple[NDArray
 def _prune(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Mark SNPs to keep in windows of 50 by steps of 5: in a pair with R^2 > 0.2 the rarer one goes.
 
-    Simpler than PLINK's ``--indep-pairwise 50 5 0.2`` (`ebmodel.eqtl.indep_pairwise`), which goes over a window until no
-    pair is left and keeps about a tenth fewer. It stays, because stored results stand on the donors that it chose.
+    Simpler than PLINK's ``--indep-pairwise 50 5 0.2`` (`ebmodel.eqtl.indep_pairwise`), which goes over a window until
+    no pair is left and keeps about a tenth fewer. It stays, because stored results stand on the donors that it chose.
     """
     unit = (counts - counts.mean(axis=0)) / (counts.std(axis=0) * np.sqrt(len(counts)))
     frequency, kept = counts.mean(axis=0), np.ones(counts.shape[1], dtype=bool)

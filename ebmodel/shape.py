@@ -46,7 +46,7 @@ ROUGH = 1e-5
 PRECISION = 1e-3
 """Of alpha: its standard error is more than a hundred times that in data of the paper's size."""
 NEARLY = 0.05
-"""Of alpha in a search near a known one, for many such: its standard error is rarely below 0.3 there."""
+"""Of alpha in a search near a known one, for many such. What it and the few starts cost is measured in the tests."""
 MOST_PARABOLAS = 6
 ASIDE, DIGITS = 10.0, 12
 SAME = 1e-6

@@ -315,3 +315,20 @@ def test_donors_in_common_inflate_z_by_the_amount_that_the_overlap_says(rho: flo
     assert np.mean([p < 1e-6 for _, p in corrected]) < 3 / (p * genes)
     share = np.mean([p < 0.05 for _, p in corrected])
     assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / p / genes)
+
+
+def test_t_of_a_tissue_of_gtex_size_is_that_of_least_squares() -> None:
+    """213 samples, 68 covariates of very different scales: equal to 1e-10."""
+    rng = np.random.default_rng(20)
+    C = rng.standard_normal((213, 68)) * np.geomspace(1e-2, 1e2, 68)
+    G = rng.binomial(2, 0.3, (213, 12)).astype(float)
+    Y = 0.3 * G[:, :2] + rng.standard_normal((213, 2)) + C @ rng.standard_normal((68, 2))
+    t, dof = marginal_t(G, Y, Projection.of(C))
+    assert dof == 213 - 68 - 2
+    for j in range(12):
+        Q, R = np.linalg.qr(np.column_stack([np.ones(213), C, G[:, j]]))  # the SNP last: its row of R is all it needs
+        for gene in range(2):
+            rotated = Q.T @ Y[:, gene]
+            residual = Y[:, gene] - Q @ rotated
+            want = rotated[-1] * np.sign(R[-1, -1]) / np.sqrt(residual @ residual / dof)
+            assert t[j, gene] == pytest.approx(want, rel=1e-10, abs=1e-10)

@@ -176,8 +176,7 @@ def _read_block(study: Prepared, genes: pd.DataFrame) -> _Block:
 def _take(variants: Variants, index: NDArray[np.int64], rows: NDArray[np.int64]) -> Array:
     """Dosages (donor, snp) of some variants of the file, read a range at a time."""
     G = np.empty((len(rows), len(index)))
-    while_at = np.arange(0, len(index), AT_ONCE)
-    for first in while_at:
+    for first in range(0, len(index), AT_ONCE):
         some = slice(first, first + AT_ONCE)
         low, high = int(index[some].min()), int(index[some].max()) + 1
         G[:, some] = variants.read(low, high)[rows][:, index[some] - low]

@@ -157,8 +157,9 @@ def export_table(
         columns[f"{tissue}_sd"] = found["effects_sd"].sel({TISSUE: tissue}).to_numpy()[entry]
     first = ["gene", "chromosome", "position", "variant", "counted", "other"]
     table = pd.concat([table[first], pd.DataFrame(columns)], axis=1)
-    with writing(path) as temporary, gzip.open(temporary, "wt", compresslevel=4, encoding="utf-8") as out:
-        table.to_csv(out, sep="\t", index=False, float_format="%.6g", na_rep="NA")
+    text = table.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="NA").encode()
+    with writing(path) as temporary:  # without name and time: the same results give the same file
+        temporary.write_bytes(gzip.compress(text, compresslevel=4, mtime=0))
     return path
 
 

@@ -58,6 +58,7 @@ _WHERE = {
     "fit": "fitting",
     "likelihood_ratio": "profiles",
     "loglik": "fitting",
+    "mash": "mash",
     "open_fit": "results",
     "open_posterior": "bayes.store",
     "oracle": "fitting",

@@ -19,11 +19,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import xarray as xr
 
 from ebmodel import genotypes
 from ebmodel.errors import InputError, expect, listed
 
-__all__ = ["check_writable", "read_table", "writing"]
+__all__ = ["check_writable", "open_dataset", "read_table", "writing"]
 
 ZARR_MARK = "zarr.json"  # what makes a folder a Zarr store, which may be written over
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -150,6 +151,38 @@ def writing(path: str | Path) -> Iterator[Path]:
             if left.is_dir():
                 shutil.rmtree(left)
             left.unlink(missing_ok=True)
+
+
+def open_dataset(path: str | Path, mark: str, what: str) -> xr.Dataset:
+    """Read a Dataset from a NetCDF file or a Zarr store, all of it.
+
+    Parameters
+    ----------
+    path
+        Of the file or folder.
+    mark
+        A variable that tells it from others.
+    what
+        It is, for error messages.
+
+    Raises
+    ------
+    InputError
+        If the path is missing or holds something else.
+    """
+    path = Path(path)
+    expect(path.exists(), what, "no such file", str(path), "check the path")
+    try:
+        dataset: xr.Dataset
+        if path.is_dir():
+            dataset = xr.open_zarr(path, consolidated=False).load()
+        else:
+            with xr.open_dataset(path, engine="h5netcdf") as source:
+                dataset = source.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(what, f"{error}".split("\n")[0], str(path), "fit again") from error
+    expect(mark in dataset, what, "another file", str(path), "check the path")
+    return dataset
 
 
 def check_writable(path: str | Path) -> None:

@@ -10,21 +10,29 @@ __all__ = [
     "CANDIDATE",
     "CHAIN",
     "CHECK",
+    "COMPONENT",
+    "CONDITION",
+    "CONDITION_OTHER",
+    "COVARIANCE",
     "COVARIATE",
     "DIRECTION",
     "DRAW",
+    "EFFECT",
     "ENTRY",
     "ESTIMATOR",
     "FOLD",
     "GENE",
     "ITERATION",
     "LEVEL",
+    "MEASUREMENT",
+    "MEASUREMENT_OTHER",
     "METHOD",
     "OBSERVATION",
     "POINT",
     "QUANTITY",
     "REPLICATE",
     "SAMPLE",
+    "SCALE",
     "SCREENING",
     "SNP",
     "SNP_OTHER",
@@ -61,3 +69,11 @@ FOLD: Final = "fold"
 GENE: Final = "gene"
 METHOD: Final = "method"
 SCREENING: Final = "screening"
+EFFECT: Final = "effect"
+CONDITION: Final = "condition"
+CONDITION_OTHER: Final = "condition_other"
+COVARIANCE: Final = "covariance"
+SCALE: Final = "scale"
+COMPONENT: Final = "component"
+MEASUREMENT: Final = "measurement"
+MEASUREMENT_OTHER: Final = "measurement_other"

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from ebmodel.data import Data, design_like, genotypes_like
-from ebmodel.errors import InputError, expect
-from ebmodel.files import writing
+from ebmodel.errors import expect
+from ebmodel.files import open_dataset, writing
 from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_OTHER, START, TISSUE
 from ebmodel.model import Array, Params
 from ebmodel.posterior import draw, posterior, root
@@ -297,18 +297,7 @@ def open_fit(path: str | Path) -> Fit:
     InputError
         If the path is missing or holds something else.
     """
-    path = Path(path)
-    expect(path.exists(), "a fit written by ebmodel", "no such file", str(path), "check the path")
-    try:
-        if path.is_dir():
-            dataset = xr.open_zarr(path, consolidated=False).load()
-        else:
-            with xr.open_dataset(path, engine="h5netcdf") as source:
-                dataset = source.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError("a fit written by ebmodel", f"{error}".split("\n")[0], str(path), "fit again") from error
-    expect("posterior_probability" in dataset, "a fit written by ebmodel", "another file", str(path), "check the path")
-    return Fit(dataset)
+    return Fit(open_dataset(path, "posterior_probability", "a fit written by ebmodel"))
 
 
 def assemble(

@@ -1,0 +1,194 @@
+"""Covariances learned from data (Urbut et al., "data-driven"): principal components of strong effects, refined.
+
+The recipe is mashr's: rows with a strong effect, the singular value decomposition of their B = b_hat / s^alpha (not
+centred), and of its first components one covariance each and one of all together,
+
+    B = sum_k d_k u_k v_k',    pca_k: U = d_k^2 v_k v_k' / J,    tpca: U = sum_k d_k^2 v_k v_k' / J
+
+which are observed patterns, errors included; extreme deconvolution (`ebmodel.mash.deconvolution`) takes these off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from ebmodel.errors import expect, listed
+from ebmodel.mash.covariances import Covariance
+from ebmodel.mash.data import Effects
+from ebmodel.mash.deconvolution import Directions, deconvolve
+from ebmodel.model import Array
+from ebmodel.parallel import one_thread
+
+__all__ = ["data_driven", "pca", "strong_effects"]
+
+FEW = "lower the threshold, give strong=, or use canonical covariances alone"
+
+
+def strong_effects(effects: Effects, threshold: float = 0.05) -> NDArray[np.intp]:
+    """Rows with an effect in some condition, the strongest first.
+
+    A row's p-value is its smallest, times the number of its observed conditions (Bonferroni: valid however errors
+    correlate); rows are taken at a false discovery rate of ``threshold`` (Benjamini & Hochberg). mashr's recipe has the
+    local false sign rate of a fit by condition in the place of the p-value.
+
+    Parameters
+    ----------
+    effects
+        All of them.
+    threshold
+        Expected share of null rows among those taken; 1 takes all, ranked.
+
+    Returns
+    -------
+    rows : (strong,)
+        Row numbers. Empty if there are none.
+
+    Raises
+    ------
+    InputError
+        If the threshold is not in (0, 1].
+    """
+    expect(0.0 < threshold <= 1.0, "a rate in (0, 1]", threshold, "threshold", "leave the default")
+    z = np.where(effects.observed, effects.B / effects.S, 0.0)
+    conditions = effects.observed.sum(axis=1)
+    with np.errstate(divide="ignore"):  # a row without estimates has p = 1
+        log_p = np.log(2.0 * conditions) + log_ndtr(-np.abs(z).max(axis=1))
+    log_p = np.where(conditions > 0, np.minimum(log_p, 0.0), 0.0)
+    order = np.argsort(log_p, kind="stable")
+    J = len(order)
+    passed = np.flatnonzero(log_p[order] <= np.log(threshold * np.arange(1, J + 1) / J))
+    return order[: passed[-1] + 1] if len(passed) else order[:0]
+
+
+@one_thread
+def pca(effects: Effects, components: int = 5, strong: Any = None) -> list[Covariance]:
+    """Covariances along principal components of the strong effects (mashr's ``cov_pca``).
+
+    Parameters
+    ----------
+    effects
+        All of them.
+    components
+        How many; no more than there are conditions, or strong rows.
+    strong
+        Rows to use: numbers, names, or a mask; by default `strong_effects`.
+
+    Returns
+    -------
+    list
+        ``pca_1``, ... of rank 1, then ``tpca`` of them together (if they are more than one). Not normalised: their
+        sizes are those of the estimates.
+
+    Raises
+    ------
+    InputError
+        If no row is strong, rows do not exist, or ``components`` is not positive.
+
+    Notes
+    -----
+    A missing cell is filled by its expectation given the observed ones of its row, under a normal distribution of
+    effects of rank ``components`` fitted to the strong rows by `deconvolve`.
+    """
+    expect(components >= 1, "at least one component", components, "components", "leave the default")
+    rows = effects.take(_rows(effects, strong))
+    B = _filled(rows, components)
+    J = len(B)
+    _, d, v = np.linalg.svd(B, full_matrices=False)
+    count = min(components, int((d > d[0] * 1e-12).sum()))
+    factor = v[:count].T * d[:count] / np.sqrt(J)  # U = F F'
+    single = [Covariance(f"pca_{k + 1}", factor[:, [k]], "data-driven") for k in range(count)]
+    return [*single, Covariance("tpca", factor, "data-driven")] if count > 1 else single
+
+
+@one_thread
+def data_driven(
+    effects: Effects,
+    components: int = 5,
+    strong: Any = None,
+    *,
+    directions: Directions = "free",
+    empirical: bool = True,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+) -> list[Covariance]:
+    """Covariances of strong effects: `pca`, refined by extreme deconvolution.
+
+    Parameters
+    ----------
+    effects, components, strong
+        As `pca`.
+    directions
+        ``"free"``: covariances of low rank turn to where the likelihood is highest. ``"kept"``: they keep their column
+        space, as mashr's ``cov_ed`` has it, and those of one component change in size alone, which the mixture's grid
+        undoes.
+    empirical
+        Whether to start also from the second moments of all strong rows, of full rank.
+    tol, max_iter
+        As `deconvolve`.
+
+    Returns
+    -------
+    list
+        ``ed_1``, ..., ``ed_tpca``, ``ed_empirical``, not normalised; without those of which nothing but error was left.
+
+    Raises
+    ------
+    InputError
+        As `pca`; or if nothing but error was left of all.
+    """
+    rows = effects.take(_rows(effects, strong))
+    start = pca(rows, components, slice(None))
+    if empirical:
+        B = _filled(rows, components)
+        moments = Covariance.from_matrix("empirical", B.T @ B / len(B), "data-driven")
+        start = [*start, moments] if moments.rank > start[-1].rank else start
+    start = [replace(one, name=f"ed_{one.name.removeprefix('pca_')}") for one in start]
+    found = deconvolve(rows, start, directions=directions, tol=tol, max_iter=max_iter)
+    left = [one for one in found.covariances if one.rank > 0]
+    expect(len(left) > 0, "effects beyond error", "none in the strong rows", "effects", FEW)
+    return left
+
+
+def _rows(effects: Effects, strong: Any) -> Any:
+    """Row numbers of those meant."""
+    J = len(effects.B)
+    if isinstance(strong, slice):
+        return np.arange(J)[strong]
+    rows = strong_effects(effects) if strong is None else np.asarray(strong)
+    expect(rows.ndim == 1 and len(rows) > 0, "rows with strong effects", "none", "strong", FEW)
+    if rows.dtype == bool:
+        expect(len(rows) == J, f"a mask of {J} rows", len(rows), "strong", "give one entry a row")
+        expect(bool(rows.any()), "rows with strong effects", "none", "strong", FEW)
+        return np.flatnonzero(rows)
+    if rows.dtype.kind in "iu":
+        beyond = rows[(rows < 0) | (rows >= J)]
+        expect(len(beyond) == 0, f"rows from 0 to {J - 1}", listed(beyond), "strong", "count from 0")
+        return rows
+    place = {str(name): j for j, name in enumerate(effects.effects)}
+    strange = [name for name in rows if str(name) not in place]
+    expect(not strange, "names of effects", listed(strange), "strong", "match the names of bhat")
+    return np.array([place[str(name)] for name in rows])
+
+
+def _filled(rows: Effects, components: int) -> Array:
+    """B, in missing cells E(b | the observed ones of the row), b ~ N(0, F F') with F of ``components`` columns."""
+    there = rows.observed
+    B = np.where(there, rows.B, 0.0)
+    if there.all():
+        return B
+    empty = rows.conditions[~there.any(axis=0)]
+    expect(len(empty) == 0, "every condition in a strong row", f"none of {listed(empty)}", "effects", FEW)
+    _, d, v = np.linalg.svd(B, full_matrices=False)
+    factor = v[:components].T * d[:components] / np.sqrt(len(B))
+    fitted = deconvolve(rows, [Covariance.from_factor("strong", factor)], directions="free", tol=1e-4)
+    U = fitted.covariances[0].matrix
+    for j, O in enumerate(there):
+        if not O.all():
+            total = np.asarray(U + rows.V(j))[np.ix_(O, O)]
+            B[j, ~O] = U[np.ix_(~O, O)] @ np.linalg.solve(total, B[j, O])
+    return B

@@ -1,0 +1,214 @@
+"""mash, end to end: covariances, scales, weights, posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ebmodel.errors import InputError, expect, listed
+from ebmodel.labels import CONDITION_OTHER, MEASUREMENT, MEASUREMENT_OTHER
+from ebmodel.mash.contrasts import Contrast
+from ebmodel.mash.contrasts import contrast as contrasted
+from ebmodel.mash.covariances import Covariance, canonical, gather
+from ebmodel.mash.data import Effects, tidy
+from ebmodel.mash.datadriven import data_driven
+from ebmodel.mash.likelihood import Components, LogLikelihood
+from ebmodel.mash.nullcorrelation import METHODS, null_correlation
+from ebmodel.mash.prior import NULL, Prior, check_grid, scaling_grid
+from ebmodel.mash.results import MashFit, assemble
+from ebmodel.mash.weights import Step, Weights, solve
+from ebmodel.model import Array
+from ebmodel.parallel import one_thread
+
+__all__ = ["CANONICAL", "DATA_DRIVEN", "ESTIMATE", "fit"]
+
+CANONICAL, DATA_DRIVEN = "canonical", "data-driven"
+ESTIMATE = "estimate"
+"""V estimated by the method that is right where null effects prevail."""
+
+
+@one_thread
+def fit(
+    bhat: Any,
+    shat: Any = None,
+    *,
+    V: Any = None,
+    alpha: float = 0.0,
+    covariances: str | Iterable[str] | Mapping[str, Any] | Iterable[Covariance] | None = None,
+    strong: Any = None,
+    components: int = 5,
+    grid: Any = None,
+    null_weight: float = 10.0,
+    prior_weights: Mapping[str, float] | None = None,
+    pointmass: bool = True,
+    contrast: Any = None,
+    tiny: str = "refuse",
+    posterior: bool = True,
+    tol: float = 1e-12,
+    memory: float = 1e9,
+    progress: Callable[[str], None] | None = None,
+) -> MashFit:
+    r"""Fit mash: effects in many conditions, from estimates and standard errors (Urbut et al. 2019).
+
+    Parameters
+    ----------
+    bhat : (effect, condition)
+        Estimates; NumPy, DataFrame or DataArray. NaN where missing: such cells are marginalised exactly.
+    shat : (effect, condition), or a number
+        Standard errors; 1 if None: ``bhat`` holds z-scores.
+    V
+        Correlation of errors between conditions, V_j = S_j V S_j: None, the identity; ``"estimate"``, from effects that
+        look null (or a method of `ebmodel.mash.null_correlation`); a (condition, condition) matrix; or
+        (effect, condition, condition), one for each.
+    alpha
+        b/s^alpha is what the prior is for: 0 ("EE"), the size of effects has nothing to do with standard errors; 1
+        ("EZ"), it is proportional to them.
+    covariances
+        ``"canonical"``, ``"data-driven"`` or both; or name -> matrix (condition, condition) or factor (condition,
+        rank); or `ebmodel.mash.Covariance` s. None: canonical and, where strong effects suffice, data-driven.
+    strong
+        Rows for data-driven covariances, as numbers or booleans; by default those whose largest \|z\| stands out
+        (`ebmodel.mash.strong_effects`). Weights are fitted to all rows, which should not be chosen for strength.
+    components
+        Principal components of strong effects to start from.
+    grid
+        Scales omega; by default from a tenth of the smallest standard error to twice the largest effect that the
+        estimates suggest, sqrt(2) apart.
+    null_weight
+        Prior weight a_0 of the point mass, all others having 1: (a_0 - 1) log pi_0 joins the log-likelihood. 10 errs
+        on the side of no effects ("null-biased"); 1 is plain maximum likelihood.
+    prior_weights
+        Prior weights of further components by name (``"identity.1"``: the first scale of a covariance), at least 1.
+    pointmass
+        Whether effects may be exactly zero in all conditions.
+    contrast
+        What to model instead of effects by condition: their differences from ``"mean"`` or from a named condition, or
+        a matrix L (`ebmodel.mash.contrast`; common-baseline mash). Needs ``alpha`` = 0.
+    tiny
+        ``"refuse"`` standard errors that are 0 or below 1e-8 of their condition's median, or take such cells for
+        ``"missing"``.
+    posterior
+        Whether to compute the posterior of these effects. Without it the fit is light, and `MashFit.apply_to` writes
+        posteriors of any number of effects.
+    tol
+        Largest relative gap of the weights' certificate.
+    memory
+        Bytes for the matrix of log-likelihoods; beyond, it is computed again for each of a few passes.
+    progress
+        Called with a word on what is being done.
+
+    Returns
+    -------
+    MashFit
+
+    Raises
+    ------
+    InputError
+        If the data, covariances, scales or weights cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np, ebmodel
+    >>> rng = np.random.default_rng(0)
+    >>> b = np.where(rng.random((500, 1)) < 0.3, 3.0 * rng.standard_normal((500, 1)), 0.0)  # shared by 4 conditions
+    >>> fit = ebmodel.mash.fit(b + rng.standard_normal((500, 4)), 1.0, covariances="canonical")
+    >>> fit.weights.sum("scale").idxmax().item()
+    'equal_effects'
+    """
+    say = progress or (lambda _: None)
+    about: dict[str, Any] = {}
+    if isinstance(V, str):
+        V = _estimated(V, bhat, shat)
+    if contrast is not None:
+        do = "leave it at 0: a difference of effects has no one standard error to be proportional to"
+        expect(alpha == 0.0, "alpha = 0 with contrasts", alpha, "alpha", do)
+        taken = contrasted(bhat, shat, V, contrast)
+        about = _baseline(taken, V)
+        bhat, shat, V = taken.chat, taken.shat, taken.V.to_numpy()
+    effects = tidy(bhat, shat, V, alpha, tiny)
+    say("covariances")
+    chosen, note = _covariances(covariances, effects, strong, components)
+    omegas = scaling_grid(effects) if grid is None else check_grid(grid)
+    say(f"weights of {len(chosen) * len(omegas) + pointmass:,} components")
+    likelihood = LogLikelihood(effects, Components.of(chosen, omegas, pointmass=pointmass), memory)
+    pseudo = _pseudo(chosen, len(omegas), null_weight, prior_weights, pointmass=pointmass)
+    weights = solve(likelihood, pseudo, tol=tol, progress=lambda step: say(_pass(step)))
+    prior = _prior(weights.pi, chosen, omegas, effects, pointmass=pointmass)
+    if posterior:
+        say("posteriors")
+    return MashFit(assemble(effects, prior, weights, "; ".join([_status(weights), *note]), about, posterior=posterior))
+
+
+def _estimated(method: str, bhat: Any, shat: Any) -> Array | None:
+    """V by the name of a method."""
+    if method == "identity":
+        return None
+    known = ("identity", ESTIMATE, *METHODS)
+    expect(method in known, f"a matrix, or one of {listed(known)}", repr(method), "V", "choose one")
+    return null_correlation(bhat, shat, method="truncated" if method == ESTIMATE else method).to_numpy()  # type: ignore[arg-type]
+
+
+def _baseline(taken: Contrast, V: Any) -> dict[str, Any]:
+    """What a fit to contrasts keeps, so that other estimates can be contrasted alike."""
+    L = taken.L.rename({CONDITION_OTHER: MEASUREMENT})
+    if V is None or np.ndim(V) != 2:
+        return {"contrast": L}
+    return {"contrast": L, "measurement_V": ((MEASUREMENT, MEASUREMENT_OTHER), np.asarray(V, dtype=float))}
+
+
+def _covariances(asked: Any, effects: Effects, strong: Any, components: int) -> tuple[list[Covariance], list[str]]:
+    """Normalised covariances, and what is to be said of them."""
+    if isinstance(asked, Mapping):
+        return gather(asked, effects.conditions), []
+    kinds: list[Any] = [asked] if isinstance(asked, str) else [CANONICAL, DATA_DRIVEN] if asked is None else list(asked)
+    if kinds and not any(isinstance(one, str) for one in kinds):
+        return gather(kinds, effects.conditions), []
+    known = (CANONICAL, DATA_DRIVEN)
+    wrong = [one for one in kinds if one not in known]
+    expect(bool(kinds) and not wrong, f"some of {listed(known)}", listed(wrong) or "none", "covariances", "choose")
+    found, notes = canonical(effects.conditions) if CANONICAL in kinds else [], []
+    if DATA_DRIVEN in kinds:
+        try:
+            found += data_driven(effects, components, strong)
+        except InputError:
+            if asked is not None or strong is not None:
+                raise
+            notes.append("canonical covariances alone: too few strong effects to learn others from")
+    return gather(found, effects.conditions), notes
+
+
+def _pseudo(
+    covariances: list[Covariance], scales: int, null: float, others: Mapping[str, float] | None, *, pointmass: bool
+) -> Array:
+    """a_p - 1 of every component: what joins the log-likelihood is sum_p (a_p - 1) log pi_p."""
+    names = [f"{U.name}.{k + 1}" for U in covariances for k in range(scales)]
+    weights = {**({NULL: null} if pointmass else {}), **dict(others or {})}
+    names = [NULL, *names] if pointmass else names
+    unknown = [name for name in weights if name not in set(names)]
+    expect(
+        not unknown, "names of components", listed(unknown), "prior_weights", "write covariance.scale, as identity.1"
+    )
+    low = [name for name, value in weights.items() if not 1.0 <= value < np.inf]
+    expect(not low, "prior weights of at least 1", listed(low), "null_weight, prior_weights", "1 is no penalty")
+    return np.array([weights.get(name, 1.0) - 1.0 for name in names])
+
+
+def _prior(pi: Array, covariances: list[Covariance], grid: Array, effects: Effects, *, pointmass: bool) -> Prior:
+    weights = pi[int(pointmass) :].reshape(len(covariances), len(grid))
+    null = float(pi[0]) if pointmass else 0.0
+    return Prior(tuple(covariances), grid, weights, null, effects.conditions, effects.alpha, pointmass)
+
+
+def _pass(step: Step) -> str:
+    return f"weights: {step.active} components have some, gap {step.gap:.2g}"
+
+
+def _status(weights: Weights) -> str:
+    words = {
+        "converged": "converged",
+        "stalled": "stalled: rounding keeps the gap above tol",
+        "max_iter": "not converged: max_iter reached",
+    }
+    return f"{words[weights.status]} after {weights.iterations} steps and {weights.passes} passes"

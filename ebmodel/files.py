@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -24,9 +25,14 @@ import xarray as xr
 from ebmodel import genotypes
 from ebmodel.errors import InputError, expect, listed
 
-__all__ = ["check_writable", "open_dataset", "read_table", "writing"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["check_writable", "open_dataset", "read_table", "write_figure", "write_table", "writing"]
 
 ZARR_MARK = "zarr.json"  # what makes a folder a Zarr store, which may be written over
+PNG_DPI = 150
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -183,6 +189,22 @@ def open_dataset(path: str | Path, mark: str, what: str) -> xr.Dataset:
         raise InputError(what, f"{error}".split("\n")[0], str(path), "fit again") from error
     expect(mark in dataset, what, "another file", str(path), "check the path")
     return dataset
+
+
+def write_table(path: Path, table: pd.DataFrame, *, index: bool = False) -> Path:
+    """Write a tab-separated table, gzipped where its name says so; the same table is the same file."""
+    text = table.to_csv(sep="\t", index=index, float_format="%.6g").encode()
+    with writing(path) as temporary:
+        temporary.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)  # without name and time
+    return path
+
+
+def write_figure(path: Path, drawn: Figure | Axes) -> Path:
+    """Write a figure, or that of its axes, as PNG, whole or not at all."""
+    figure: Any = drawn if hasattr(drawn, "savefig") else drawn.get_figure(root=True)
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=PNG_DPI)
+    return path
 
 
 def check_writable(path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``ebmodel fit``, ``sample``, ``compare``, ``check``, ``simulate``, ``demo`` and ``gtex``.
+"""The command line: ``ebmodel fit``, ``sample``, ``compare``, ``check``, ``simulate``, ``demo``, ``gtex`` and ``mash``.
 
 What is heavy to import is imported inside the commands, so that help and usage errors come at once. Bad input ends in
 one line on stderr and exit status 2; results are written whole or not at all.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from ebmodel.cli import bayes, gtex
+from ebmodel.cli import bayes, gtex, mash
 from ebmodel.cli import check as checking
 from ebmodel.cli import demo as demonstration
 from ebmodel.cli import fit as fitting
@@ -30,6 +30,7 @@ app = typer.Typer(
 for command in (fitting.fit, bayes.sample, bayes.compare, checking.check, simulation.simulate, demonstration.demo):
     app.command()(command)
 app.add_typer(gtex.app, name="gtex")
+app.add_typer(mash.app, name="mash")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -198,7 +198,7 @@ def _write(out: Path, fit: Fit, tree: xr.DataTree, comparison: xr.Dataset, *, wi
     """Write everything into the folder; its paths."""
     import ebmodel
     from ebmodel import plot
-    from ebmodel.files import writing
+    from ebmodel.files import write_figure, writing
 
     o.make_folder(out)
     files = [out / "fit.nc", out / "posterior.nc"] if with_results else []
@@ -209,12 +209,12 @@ def _write(out: Path, fit: Fit, tree: xr.DataTree, comparison: xr.Dataset, *, wi
     with writing(table) as temporary:
         comparison.to_dataframe().to_csv(temporary)
     figures = {
-        "probabilities.png": plot.probabilities_compared(comparison).get_figure(root=True),
-        "effects.png": plot.effects_compared(comparison)[0].get_figure(root=True),
-        "hyperparameters.png": plot.hyperparameters(fit, tree)[0, 0].get_figure(root=True),
+        "probabilities.png": plot.probabilities_compared(comparison),
+        "effects.png": plot.effects_compared(comparison)[0],
+        "hyperparameters.png": plot.hyperparameters(fit, tree)[0, 0],
     }
-    for name, figure in figures.items():
-        o.write_figure(figure, out / name)
+    for name, axes in figures.items():
+        write_figure(out / name, axes)
     return [*files, table, *(out / name for name in figures)]
 
 

@@ -27,7 +27,7 @@ def demo(
     import ebmodel
     from ebmodel import plot
     from ebmodel.demo import compare, simulate_gene
-    from ebmodel.files import check_writable
+    from ebmodel.files import check_writable, write_figure
 
     o.make_folder(out)
     files = [out / name for name in ("fit.nc", "posterior_probability.png", "shrinkage.png")]
@@ -39,7 +39,7 @@ def demo(
     fit.to_netcdf(files[0])
     axes = plot.posterior_probability(fit, gene.active), plot.shrinkage(fit, units="expression per allele")
     for ax, path in zip(axes, files[1:], strict=True):
-        o.write_figure(ax.get_figure(root=True), path)
+        write_figure(path, ax)
 
     sizes = gene.sizes
     missing = gene.attrs["missing"]

@@ -28,8 +28,6 @@ app = typer.Typer(
 
 INFLATED = 2.0
 """Variance of Stouffer's Z that deserves a word: strong effects that tissues share make some of it too."""
-WIDTH = 120
-"""Characters a line where there is no terminal."""
 Results = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run's results.")]
 Jobs = Annotated[int, typer.Option(metavar="N", help="Processes; -1 for all cores.")]
 Truth = Annotated[
@@ -68,7 +66,7 @@ def run(
     from ebmodel.eqtl.settings import read_settings
     from ebmodel.eqtl.store import note
 
-    say = _console(quiet=quiet or as_json)
+    say = o.console(quiet=quiet or as_json)
     settings = read_settings(config, out=out)
     o.check_folder(settings.out)
     if truth is not None:
@@ -107,7 +105,7 @@ def report(
     from ebmodel.eqtl.report import write_report
     from ebmodel.eqtl.store import open_results
 
-    say, found, folder = _console(quiet=quiet or as_json), open_results(results), out or _folder(results)
+    say, found, folder = o.console(quiet=quiet or as_json), open_results(results), out or _folder(results)
     o.check_folder(folder)
     o.make_folder(folder)
     with say.status("Writing tables and figures ..."):
@@ -210,12 +208,6 @@ def _on(cluster: str | None) -> Iterator[None]:
         yield
 
 
-def _console(*, quiet: bool) -> Console:
-    """A console that leaves tables whole where nobody is at a terminal."""
-    say = Console(quiet=quiet)
-    return say if say.is_terminal else Console(quiet=quiet, width=WIDTH)
-
-
 def _folder(results: Path) -> Path:
     return results.parent if results.suffix == ".zarr" else results
 
@@ -228,7 +220,7 @@ def _tell(results: xr.Dataset, report: Report, files: list[Path], say: Console, 
     failed = failures(results)
     if as_json:
         every = summary | {"failed": failed, "files": [str(path) for path in files]}
-        typer.echo(json.dumps(_strict(every), indent=2, allow_nan=False))
+        typer.echo(json.dumps(o.strict(every), indent=2, allow_nan=False))
         return
     o.say_notes([f"gene {text}" for text in failed[:20]])
     if len(failed) > 20:
@@ -295,15 +287,6 @@ def _summary(results: xr.Dataset, report: Report) -> dict[str, Any]:
     if "seconds" in results.attrs:
         summary |= {"seconds": json.loads(results.attrs["seconds"]), "memory_mb": results.attrs["memory_mb"]}
     return summary
-
-
-def _strict(value: Any) -> Any:
-    """The same without NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {name: _strict(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_strict(one) for one in value]
-    return None if value != value else value  # noqa: PLR0124
 
 
 def _gains_table(gains: list[dict[str, Any]]) -> Table:

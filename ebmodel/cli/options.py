@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from ebmodel.results import Fit
 
+WIDTH = 120
+"""Characters a line where there is no terminal."""
 FITTING = "Fitting (the first fit on a machine compiles for about 15 seconds) ..."
 
 # Options -------------------------------------------------------------------------------------------------------------
@@ -312,17 +314,24 @@ def make_folder(out: Path) -> None:
         raise InputError("a folder that can be made", str(error.strerror), str(out), "choose another") from error
 
 
-def write_figure(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    from ebmodel.files import writing
-
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
-
-
 def write_fit(fit: Fit, out: Path) -> None:
     """Write a fit in the format that the name asks for."""
     (fit.to_zarr if out.suffix == ".zarr" else fit.to_netcdf)(out)
+
+
+def console(*, quiet: bool) -> Console:
+    """A console that leaves tables whole where nobody is at a terminal."""
+    say = Console(quiet=quiet)
+    return say if say.is_terminal else Console(quiet=quiet, width=WIDTH)
+
+
+def strict(value: Any) -> Any:
+    """The same without NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: strict(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [strict(one) for one in value]
+    return None if value != value else value  # noqa: PLR0124
 
 
 def say_notes(notes: list[str]) -> None:

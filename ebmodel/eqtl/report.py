@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,10 @@ import xarray as xr
 
 from ebmodel.eqtl.analysis import FAILED, FITTED
 from ebmodel.eqtl.discoveries import Accuracy, accuracy, egenes, gains, read_truth
-from ebmodel.files import writing
+from ebmodel.files import write_figure, write_table
 from ebmodel.labels import ESTIMATOR, GENE, METHOD, SCREENING, TISSUE
 
 __all__ = ["Report", "failures", "write_report"]
-
-PNG_DPI = 150
 
 
 class Report:
@@ -60,36 +57,23 @@ def write_report(
         If a file cannot be written, or the truth is of another study.
     """
     report = Report()
-    _table(report, folder / "genes.tsv.gz", _genes(results))
+    report.files.append(write_table(folder / "genes.tsv.gz", _genes(results)))
     if not (results["status"] == FITTED).any():
         return report
     estimator = str(results[ESTIMATOR].to_numpy()[0])
     report.calls = egenes(results, fdr, estimator)
-    _table(report, folder / "egenes.tsv.gz", _called(report.calls))
+    report.files.append(write_table(folder / "egenes.tsv.gz", _called(report.calls)))
     if METHOD in results.dims and "ols" in results[METHOD]:
         report.gains = gains(results)
-        _table(report, folder / "gains.tsv", report.gains.to_dataframe().reset_index())
+        report.files.append(write_table(folder / "gains.tsv", report.gains.to_dataframe().reset_index()))
     if truth is not None:
         report.accuracy = accuracy(results, read_truth(truth), fdr)
-        _table(report, folder / "accuracy.tsv", report.accuracy.table().reset_index())
+        report.files.append(write_table(folder / "accuracy.tsv", report.accuracy.table().reset_index()))
     if figures:
         (folder / "figures").mkdir(exist_ok=True)
         for name, draw in _figures(results, report, fdr):
-            path = folder / "figures" / f"{name}.png"
-            with writing(path) as temporary:
-                drawn = draw()
-                figure = drawn if hasattr(drawn, "savefig") else drawn.get_figure(root=True)
-                figure.savefig(temporary, format="png", dpi=PNG_DPI)
-            report.files.append(path)
+            report.files.append(write_figure(folder / "figures" / f"{name}.png", draw()))
     return report
-
-
-def _table(report: Report, path: Path, table: pd.DataFrame) -> None:
-    text = table.to_csv(sep="\t", index=False, float_format="%.6g").encode()
-    with writing(path) as temporary:
-        # without name and time, so that the same table is the same file
-        temporary.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
-    report.files.append(path)
 
 
 def _genes(results: xr.Dataset) -> pd.DataFrame:

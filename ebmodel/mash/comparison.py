@@ -200,12 +200,10 @@ def _null(comparison: xr.Dataset, small: tuple[float, float] | None) -> list[str
 def _covariances(comparison: xr.Dataset) -> list[str]:
     K = comparison.isel({QUANTITY: np.flatnonzero(comparison["kind"] == "covariance")})
     outside = ((K["eb"] < K["lower"]) | (K["eb"] > K["upper"])).to_numpy()
-    gap = np.abs(K["eb"] - K["mean"]).to_numpy()
+    gap = np.abs(K["eb"].to_numpy() - K["mean"].to_numpy())
     worst = K.isel({QUANTITY: int(gap.argmax())})
-    most = (
-        f"most apart is {worst[QUANTITY].item()}, {float(worst['eb']):.2f} in the fit and {float(worst['mean']):.2f} in "
-        "the posterior"
-    )
+    name, eb, mean = worst[QUANTITY].item(), float(worst["eb"]), float(worst["mean"])
+    most = f"most apart is {name}, {eb:.2f} in the fit and {mean:.2f} in the posterior"
     inside = len(gap) - int(outside.sum())
     unused = int((K["eb"] < 1e-6).sum())
     none = f"; the fit gives none to {unused} of them, the posterior some to all" if unused else ""

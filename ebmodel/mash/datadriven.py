@@ -6,6 +6,11 @@ centred), and of its first components one covariance each and one of all togethe
     B = sum_k d_k u_k v_k',    pca_k: U = d_k^2 v_k v_k' / J,    tpca: U = sum_k d_k^2 v_k v_k' / J
 
 which are observed patterns, errors included; extreme deconvolution (`ebmodel.mash.deconvolution`) takes these off.
+
+Two departures, by default: covariances of one component may turn, and one of full rank, shrunk, is learned as well. In
+simulations with 44 conditions and 150 to 300 strong rows the root mean squared error of other effects, against that of
+mashr's recipe, was .056 for .060 where effects are of full rank and shared, .025 for .029 where they are of rank 1, and
+.088 for .087 where they are independent between conditions, so that there is nothing to learn.
 """
 
 from __future__ import annotations
@@ -74,7 +79,7 @@ def pca(effects: Effects, components: int = 5, strong: Any = None) -> list[Covar
     effects
         All of them.
     components
-        How many; no more than there are conditions, or strong rows.
+        How many; no more than there are conditions.
     strong
         Rows to use: numbers, names, or a mask; by default `strong_effects`.
 
@@ -87,22 +92,16 @@ def pca(effects: Effects, components: int = 5, strong: Any = None) -> list[Covar
     Raises
     ------
     InputError
-        If no row is strong, rows do not exist, or ``components`` is not positive.
+        If strong rows are fewer than components, rows do not exist, a condition has no estimate in any of them, or
+        ``components`` is not positive.
 
     Notes
     -----
     A missing cell is filled by its expectation given the observed ones of its row, under a normal distribution of
     effects of rank ``components`` fitted to the strong rows by `deconvolve`.
     """
-    expect(components >= 1, "at least one component", components, "components", "leave the default")
-    rows = effects.take(_rows(effects, strong))
-    B = _filled(rows, components)
-    J = len(B)
-    _, d, v = np.linalg.svd(B, full_matrices=False)
-    count = min(components, int((d > d[0] * 1e-12).sum()))
-    factor = v[:count].T * d[:count] / np.sqrt(J)  # U = F F'
-    single = [Covariance(f"pca_{k + 1}", factor[:, [k]], "data-driven") for k in range(count)]
-    return [*single, Covariance("tpca", factor, "data-driven")] if count > 1 else single
+    rows = _strong(effects, components, strong)
+    return _components(_filled(rows, components), components)
 
 
 @one_thread
@@ -113,10 +112,11 @@ def data_driven(
     *,
     directions: Directions = "free",
     empirical: bool = True,
-    tol: float = 1e-6,
+    shrinkage: float | None = None,
+    tol: float = 1e-5,
     max_iter: int = 1000,
 ) -> list[Covariance]:
-    """Covariances of strong effects: `pca`, refined by extreme deconvolution.
+    """Covariances of strong effects: `pca`, and second moments, refined by extreme deconvolution.
 
     Parameters
     ----------
@@ -128,6 +128,10 @@ def data_driven(
         undoes.
     empirical
         Whether to start also from the second moments of all strong rows, of full rank.
+    shrinkage
+        That covariance has as many parameters as there are pairs of conditions, and follows the errors of the strong
+        rows. With pi its weight it is U <- (J pi U + n0 diag(U)) / (J pi + n0), as if n0 effects, independent between
+        conditions, had been seen as well; n0 is ``shrinkage``, by default the number of conditions.
     tol, max_iter
         As `deconvolve`.
 
@@ -139,26 +143,57 @@ def data_driven(
     Raises
     ------
     InputError
-        As `pca`; or if nothing but error was left of all.
+        As `pca`; if nothing but error was left of all; or if ``shrinkage`` is negative.
     """
-    rows = effects.take(_rows(effects, strong))
-    start = pca(rows, components, slice(None))
+    n0 = float(effects.B.shape[1]) if shrinkage is None else shrinkage
+    expect(0.0 <= n0 < np.inf, "a number of effects >= 0", n0, "shrinkage", "leave the default")
+    rows = _strong(effects, components, strong)
+    B = _filled(rows, components)
+    start = _components(B, components)
     if empirical:
-        B = _filled(rows, components)
         moments = Covariance.from_matrix("empirical", B.T @ B / len(B), "data-driven")
         start = [*start, moments] if moments.rank > start[-1].rank else start
     start = [replace(one, name=f"ed_{one.name.removeprefix('pca_')}") for one in start]
     found = deconvolve(rows, start, directions=directions, tol=tol, max_iter=max_iter)
-    left = [one for one in found.covariances if one.rank > 0]
-    expect(len(left) > 0, "effects beyond error", "none in the strong rows", "effects", FEW)
-    return left
+    sizes = len(B) * found.weights
+    every = [
+        _shrunk(U, size, n0) if U.name == "ed_empirical" else U
+        for U, size in zip(found.covariances, sizes, strict=True)
+        if U.rank > 0
+    ]
+    expect(len(every) > 0, "effects beyond error", "none in the strong rows", "effects", FEW)
+    return every
+
+
+def _strong(effects: Effects, components: int, strong: Any) -> Effects:
+    """The strong rows, as many as it takes."""
+    expect(components >= 1, "at least one component", components, "components", "leave the default")
+    rows = effects.take(_rows(effects, strong))
+    J, R = rows.B.shape
+    least = min(components, R)
+    expect(least <= J, f"at least {least} rows with strong effects, for as many components", J, "effects", FEW)
+    return rows
+
+
+def _components(B: Array, components: int) -> list[Covariance]:
+    """d_k v_k / sqrt(J) of B = sum_k d_k u_k v_k', one by one and together."""
+    _, d, v = np.linalg.svd(B, full_matrices=False)
+    expect(d[0] > 0.0, "estimates other than 0", "zeros", "strong rows", FEW)
+    count = min(components, int((d > d[0] * 1e-12).sum()))
+    factor = v[:count].T * d[:count] / np.sqrt(len(B))
+    single = [Covariance(f"pca_{k + 1}", factor[:, [k]], "data-driven") for k in range(count)]
+    return [*single, Covariance("tpca", factor, "data-driven")] if count > 1 else single
+
+
+def _shrunk(U: Covariance, size: float, n0: float) -> Covariance:
+    """(size U + n0 diag(U)) / (size + n0)."""
+    towards = np.diag((U.factor**2).sum(axis=1))
+    return Covariance.from_matrix(U.name, (size * U.matrix + n0 * towards) / (size + n0), U.kind)
 
 
 def _rows(effects: Effects, strong: Any) -> Any:
     """Row numbers of those meant."""
     J = len(effects.B)
-    if isinstance(strong, slice):
-        return np.arange(J)[strong]
     rows = strong_effects(effects) if strong is None else np.asarray(strong)
     expect(rows.ndim == 1 and len(rows) > 0, "rows with strong effects", "none", "strong", FEW)
     if rows.dtype == bool:

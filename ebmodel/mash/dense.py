@@ -57,6 +57,10 @@ class Data:
         """s^alpha (J, R), which takes b/s^alpha back to b; 1 where there is no s."""
         return np.asarray(np.where(np.isnan(self.shat), 1.0, self.shat) ** self.alpha)
 
+    def take(self, rows: slice | NDArray[np.intp]) -> Data:
+        """Some of the effects."""
+        return Data(self.bhat[rows], self.shat[rows], self.C if self.C.ndim == 2 else self.C[rows], self.alpha)
+
     def effects(self) -> Iterator[tuple[NDArray[np.intp], Array, Array]]:
         """(O, b, V) of every effect: its observed conditions, b_O = bhat_O/s_O^alpha, and V_OO = S_O C_OO S_O."""
         for j, (bhat, shat) in enumerate(zip(self.bhat, self.shat, strict=True)):

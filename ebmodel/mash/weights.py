@@ -58,11 +58,14 @@ EM_STEPS = 4
 BATCH = 60
 """Columns added at once, at most."""
 
-LOOSE = 1e-5
+LOOSE = 1e-8
 """While columns are still missing the active ones are solved to this part of the last gap, and no better."""
 
 FIRST = 0.1
 """Relative gap to which they are solved at most."""
+
+KEPT = 0.1
+"""What a step leaves, at least, of an effect's likelihood: from nearly none Newton's steps could but double it."""
 
 TINY = 1e-12
 """Weights to start from that count as none."""
@@ -464,10 +467,9 @@ def _search(u: Array, a: Array, x: Array, y: Array, slope: float) -> float:
     v = y[held] / x[held] - 1.0
     if max(np.abs(u).max(), np.abs(v).max(initial=0.0)) < SMALL:
         return 1.0
-    t = 1.0
+    t = min(1.0, (1.0 - KEPT) / max(-u.min(), -v.min(initial=0.0), 1e-300))
     while slope > 0.0 and t > 1e-10:
-        with np.errstate(divide="ignore"):  # -inf where a likelihood would be zero
-            gain = np.log1p(t * u).sum() + a[held] @ np.log1p(t * v) - N * np.log1p(t * s)
+        gain = np.log1p(t * u).sum() + a[held] @ np.log1p(t * v) - N * np.log1p(t * s)
         if gain >= 1e-4 * t * slope:
             return t
         t *= 0.5

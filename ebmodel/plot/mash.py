@@ -49,7 +49,8 @@ def covariance_patterns(
     vectors
         Eigenvectors of each.
     show
-        What the left panels hold: correlations, or covariances, whose largest variance is 1.
+        What the left panels hold: correlations, or covariances, whose largest variance is 1. A covariance of rank one,
+        whose correlations are all 1 or -1, is drawn as it is.
     order
         Conditions as they are given, or so that those with like effects under the prior are neighbours.
 
@@ -62,24 +63,25 @@ def covariance_patterns(
     Raises
     ------
     InputError
-        If ``most`` or ``vectors`` is not positive.
+        If ``most`` or ``vectors`` is not positive, or ``show`` or ``order`` is unknown.
     """
     expect(most > 0, "at least one covariance", most, "most", "draw one or more")
     expect(vectors > 0, "at least one eigenvector", vectors, "vectors", "draw one or more")
+    expect(show in {"correlation", "covariance"}, "'correlation' or 'covariance'", repr(show), "show", "choose one")
     dataset = _dataset(fit)
     total = dataset["weights"].sum(SCALE)
     first = np.argsort(-total.to_numpy(), kind="stable")[:most]
     F = dataset["factor"].transpose(COVARIANCE, CONDITION, DIRECTION).to_numpy()
-    names = _names(dataset)
     scales = (dataset["weights"] * dataset[SCALE] ** 2).sum(SCALE).to_numpy()
     prior = np.einsum("k,krq,ksq->rs", scales, F, F, optimize=True)  # sum_kl pi_kl omega_l^2 U_k
     where = _order(_correlation(prior), order)
+    names = [_names(dataset)[r] for r in where]
     matrices = [F[k][where] @ F[k][where].T for k in first]  # U = F F'
-    pictures = [_correlation(U) if show == "correlation" else U for U in matrices]
-    bottom = -1.0 if min(float(np.nanmin(U)) for U in pictures) < -0.05 else 0.0
-    names, R = [names[r] for r in where], len(names)
+    pictures, text = _pictures(matrices, [int(F[k].any(axis=0).sum()) for k in first], show)
+    least = min(float(np.nanmin(picture)) for picture in pictures)
+    bottom = np.floor(10.0 * least) / 10.0 if least < -0.05 else 0.0
     key = 0.15 + _room(names, 7)
-    wide = max(1.6, 0.062 * R)
+    wide = max(1.6, 0.062 * len(names))
     figure = Figure(figsize=(3.3 + wide * vectors, 0.4 + 2.0 * len(first) + key), layout="constrained")
     heights, widths = [2.0] * len(first) + [key], [2.0] + [wide] * vectors
     grid = figure.add_gridspec(len(first) + 1, 1 + vectors, height_ratios=heights, width_ratios=widths)
@@ -92,7 +94,7 @@ def covariance_patterns(
         _eigenvectors([figure.add_subplot(grid[row, 1 + q]) for q in range(vectors)], U, names)
     _key(figure.add_subplot(grid[-1, :]), names)
     bar = figure.colorbar(image, ax=left, location="left", fraction=0.05, pad=0.03, aspect=40)
-    bar.set_label(f"{show} of effects between conditions", fontsize=8)
+    bar.set_label(text, fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
 
@@ -181,8 +183,9 @@ def shared_conditions(
     Raises
     ------
     InputError
-        As `ebmodel.mash.sharing.number_shared`.
+        As `ebmodel.mash.sharing.number_shared`, or if ``factor`` is 0, which is sharing by sign.
     """
+    expect(0.0 < factor < 1.0, "0 < factor < 1", factor, "factor", "give 0.5; sharing by sign is drawn beside it")
     dataset = _dataset(posterior)
     chosen = {"all conditions": _names(dataset)} if groups is None else groups
     figure = Figure(figsize=(9.0, 0.4 + 2.6 * len(chosen)), layout="constrained")
@@ -240,7 +243,7 @@ def sharing_heatmap(
     R = len(names)
     if ax is None:
         side, room = max(2.6, 0.155 * R), _room(names, 7)
-        ax = new_axes(side + room + 1.2, side + room + 0.5)
+        ax = new_axes(side + room + 1.2, side + room + 0.65)
     picture = share.to_numpy()[np.ix_(where, where)]
     least = np.floor(10.0 * np.nanmin(picture)) / 10.0 if np.isfinite(picture).any() else 0.0
     image = ax.imshow(picture, cmap="cividis_r", vmin=min(least, 0.9), vmax=1.0, interpolation="nearest")
@@ -248,7 +251,7 @@ def sharing_heatmap(
     _name(ax, "y", names, 7)
     _strips(ax, names)
     how = "sign" if factor == 0.0 else f"magnitude, within {1 / factor:g}-fold"
-    ax.set_title(f"shared by {how}, of effects with lfsr < {level:g} in either", fontsize=9, loc="left")
+    ax.set_title(f"shared by {how},\nof effects with lfsr < {level:g} in either", fontsize=9, loc="left")
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.04, pad=0.02, aspect=30)
     bar.ax.tick_params(labelsize=8)
     return ax
@@ -339,6 +342,14 @@ def _correlation(U: Array) -> Array:
     sd = np.sqrt(np.diag(U))
     with np.errstate(invalid="ignore"):
         return np.asarray(U / np.outer(sd, sd))
+
+
+def _pictures(matrices: list[Array], ranks: list[int], show: str) -> tuple[list[Array], str]:
+    """What to draw of each covariance, and what that is."""
+    if show == "covariance" or max(ranks) == 1:
+        return matrices, "covariance of effects"
+    pictures = [_correlation(U) if rank > 1 else U for U, rank in zip(matrices, ranks, strict=True)]
+    return pictures, f"correlation{', or covariance if of rank one,' if min(ranks) == 1 else ''} of effects"
 
 
 def _order(likeness: Array, order: Order) -> NDArray[np.int64]:

@@ -1,0 +1,323 @@
+"""``ebmodel mash``: effects in many conditions from summary statistics; fit a prior, apply it, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ebmodel.cli import options as o
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from ebmodel.mash.report import Findings
+    from ebmodel.mash.results import MashFit
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="mash: effects in many conditions, from estimates and standard errors (Urbut et al. 2019).",
+)
+
+_TABLE = "csv, tsv (also .gz) or parquet, the first column naming effects"
+Bhat = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help=f"Effects x conditions: estimates; {_TABLE}; empty or NA if missing."),
+]
+Shat = Annotated[Path | None, typer.Option(metavar="FILE", help="Their standard errors, in the same layout.")]
+Z = Annotated[Path | None, typer.Option("--z", metavar="FILE", help="z-scores, instead of both.")]
+Correlation = Annotated[
+    str,
+    typer.Option(
+        "--v",
+        metavar="KIND|FILE",
+        help="Correlation of errors: identity, estimate (from effects that look null), or a square file of it.",
+    ),
+]
+Fitted = Annotated[Path, typer.Argument(metavar="FIT", help="What ebmodel mash fit wrote.")]
+Level = Annotated[
+    float, typer.Option(metavar="RATE", min=0.0, max=1.0, help="Local false sign rate below which a sign is known.")
+]
+Factor = Annotated[
+    float, typer.Option(metavar="F", min=0.0, max=1.0, help="Effects within this factor of each other are shared.")
+]
+Folder = Annotated[Path, typer.Option(metavar="FOLDER", help="Where tables and figures go.")]
+NULL_WEIGHT = 10.0
+
+
+@app.command()
+def fit(
+    out: o.Out,
+    bhat: Bhat = None,
+    shat: Shat = None,
+    z: Z = None,
+    v: Correlation = "identity",
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            metavar="A",
+            help="Effects are modelled as b/s^A: 0 (EE, the default of estimates) or 1 (EZ, that of z-scores).",
+        ),
+    ] = None,
+    covariances: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KINDS",
+            help="canonical, data-driven or canonical,data-driven; the latter where strong effects suffice.",
+        ),
+    ] = None,
+    covariance: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A covariance of your own, or a factor of it; may be repeated."),
+    ] = None,
+    strong: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Names of strong effects, one a line, to learn covariances from."),
+    ] = None,
+    components: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Principal components of strong effects to start from.")
+    ] = 5,
+    contrast: Annotated[
+        str | None,
+        typer.Option(metavar="REFERENCE", help="Model differences from this condition, or from the 'mean' of all."),
+    ] = None,
+    null_weight: Annotated[
+        float, typer.Option(metavar="A", help="Prior weight of no effect; 1 is plain maximum likelihood.")
+    ] = NULL_WEIGHT,
+    point_mass: Annotated[bool, typer.Option(help="Whether effects may be exactly zero everywhere.")] = True,
+    tiny: Annotated[
+        str, typer.Option(metavar="WHAT", help="Standard errors of zero or nearly so: refuse, or take for missing.")
+    ] = "refuse",
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write tables and figures too, as ebmodel mash report.")
+    ] = None,
+    quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Fit the prior of effects across conditions, and give every effect's posterior.
+
+    [bold]Example[/bold]: ebmodel mash fit --bhat bhat.csv --shat shat.csv --out fit.nc --report results
+    """
+    from ebmodel import mash
+    from ebmodel.mash.report import write_report
+
+    o.check_file(out)
+    if report is not None:
+        o.check_folder(report)
+    say = o.console(quiet=quiet or as_json)
+    B, S, default_alpha = _estimates(bhat, shat, z)
+    say.print(f"Read {len(B)} effects in {B.shape[1]} conditions.", markup=False, highlight=False)
+    with say.status("Fitting ...") as status:
+        found = mash.fit(
+            B, S, V=_correlation(v), alpha=default_alpha if alpha is None else alpha,
+            covariances=_kinds(covariances, covariance, list(B.columns)), strong=_strong(strong, B),
+            components=components, contrast=contrast, null_weight=null_weight, pointmass=point_mass, tiny=tiny,
+            progress=lambda text: status.update(f"Fitting: {text} ..."),
+        )  # fmt: skip
+        (found.to_zarr if out.suffix == ".zarr" else found.to_netcdf)(out)
+        files, findings = [out], None
+        if report is not None:
+            o.make_folder(report)
+            status.update("Writing tables and figures ...")
+            findings, written = write_report(found, report)
+            files += written
+    _tell(found, found.posterior, findings, files, say, as_json=as_json)
+
+
+@app.command()
+def apply(
+    fitted: Fitted,
+    out: o.Out,
+    bhat: Bhat = None,
+    shat: Shat = None,
+    z: Z = None,
+    v: Annotated[
+        str | None, typer.Option("--v", metavar="FILE", help="Correlation of errors; the fit's if not given.")
+    ] = None,
+    quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Give the posterior of other effects, with the prior as it is, and how likely they are under it.
+
+    A .zarr store is written some effects at a time, so that a million need little memory.
+
+    [bold]Example[/bold]: ebmodel mash apply fit.nc --bhat all_bhat.csv.gz --shat all_shat.csv.gz --out posterior.zarr
+    """
+    from ebmodel.files import open_dataset, writing
+    from ebmodel.mash import open_fit
+
+    o.check_file(out)
+    found, say = open_fit(fitted), o.console(quiet=quiet or as_json)
+    B, S, _ = _estimates(bhat, shat, z)
+    V = None if v is None else _correlation(v)
+    J = len(B)
+    with say.status("Applying ...") as status:
+        if out.suffix == ".zarr":
+            found.apply_to(
+                out, B, S, V, progress=lambda done: status.update(f"Applying: {done:,} of {J:,} effects ...")
+            )
+            posterior = open_dataset(out, "lfsr", "a posterior")
+        else:
+            posterior = found.apply(B, S, V)
+            with writing(out) as temporary:
+                posterior.to_netcdf(temporary, engine="h5netcdf")
+    _tell(found, posterior, None, [out], say, as_json=as_json)
+
+
+@app.command()
+def report(
+    fitted: Fitted,
+    out: Folder,
+    posterior: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What ebmodel mash apply wrote; the fit's own effects if not given."),
+    ] = None,
+    level: Level = 0.05,
+    factor: Factor = 0.5,
+    effects: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Effects to draw, separated by commas; some that differ in sharing if not."),
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Draw figures.")] = True,
+    quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Write tables and figures: weights, posteriors, what conditions share, and learned patterns.
+
+    [bold]Example[/bold]: ebmodel mash report fit.nc --out results --level 0.01
+    """
+    from ebmodel.files import open_dataset
+    from ebmodel.mash import open_fit
+    from ebmodel.mash.report import write_report
+
+    o.check_folder(out)
+    found, say = open_fit(fitted), o.console(quiet=quiet or as_json)
+    results = found.posterior if posterior is None else open_dataset(posterior, "lfsr", "a posterior by ebmodel mash")
+    o.make_folder(out)
+    names = [] if effects is None else [name.strip() for name in effects.split(",") if name.strip()]
+    with say.status("Writing tables and figures ..."):
+        findings, files = write_report(found, out, results, level=level, factor=factor, effects=names, figures=figures)
+    _tell(found, results, findings, files, say, as_json=as_json)
+
+
+def _estimates(bhat: Path | None, shat: Path | None, z: Path | None) -> tuple[pd.DataFrame, pd.DataFrame | None, float]:
+    """Tables of estimates and standard errors, and the alpha that is usual for them."""
+    from ebmodel.errors import expect
+    from ebmodel.files import read_table
+
+    given = ", ".join(name for name, path in (("--bhat", bhat), ("--shat", shat), ("--z", z)) if path) or "none of them"
+    good = (z is not None) != (bhat is not None and shat is not None) and (z is None or (bhat is None and shat is None))
+    expect(good, "--bhat and --shat, or --z alone", given, "the command line", "give estimates with standard errors")
+    if z is not None:
+        return read_table(z), None, 1.0
+    assert bhat is not None and shat is not None  # noqa: S101, PT018 - as was just said
+    return read_table(bhat), read_table(shat), 0.0
+
+
+def _correlation(v: str) -> Any:
+    """A word as it is, or the matrix in a file."""
+    from ebmodel.files import read_table
+    from ebmodel.mash.fitting import ESTIMATE
+    from ebmodel.mash.nullcorrelation import METHODS
+
+    return v if v in {"identity", ESTIMATE, *METHODS} else read_table(v)
+
+
+def _kinds(kinds: str | None, own: list[str] | None, conditions: list[str]) -> Any:
+    """Covariances as `ebmodel.mash.fit` takes them."""
+    from ebmodel.errors import expect
+    from ebmodel.files import read_table
+    from ebmodel.mash import Covariance, canonical
+
+    names = None if kinds is None else [kind.strip() for kind in kinds.split(",") if kind.strip()]
+    if not own:
+        return names
+    do = "learn those first, and give their files, or leave --covariances at canonical"
+    expect(names in (None, ["canonical"]), "--covariance with canonical ones or none", kinds, "--covariances", do)
+    found = canonical(conditions) if names else []
+    for text in own:
+        name, _, path = text.partition("=")
+        expect(bool(name and path), "NAME=FILE", repr(text), "--covariance", "write testis=testis.csv")
+        table = read_table(path)
+        rows = table.reindex(index=conditions) if set(table.index) == set(conditions) else table
+        square = set(rows.columns) == set(conditions)
+        found.append(Covariance.of(name, (rows[conditions] if square else rows).to_numpy()))
+    return found
+
+
+def _strong(path: Path | None, B: pd.DataFrame) -> Any:
+    """Row numbers of the effects that a file names."""
+    import pandas as pd
+
+    from ebmodel.errors import InputError, expect, listed
+
+    if path is None:
+        return None
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        got = getattr(error, "strerror", None) or "no text"
+        raise InputError("a file with one effect a line", got, f"--strong {path}", "check the path") from error
+    rows = B.index.get_indexer(pd.Index(names))
+    lacking = [name for name, row in zip(names, rows, strict=True) if row < 0]
+    expect(bool(names) and not lacking, "names of effects", f"no {listed(lacking)}" if lacking else "none", str(path),
+           "name effects of the table, one a line")  # fmt: skip
+    return rows
+
+
+def _tell(
+    fit: MashFit, posterior: xr.Dataset, findings: Findings | None, files: list[Path], say: Console, *, as_json: bool
+) -> None:
+    """Say how the fit went, what is significant, and where it all is."""
+    summary = _summary(fit, posterior, findings)
+    if as_json:
+        every = summary | {"files": [str(path) for path in files]}
+        typer.echo(json.dumps(o.strict(every), indent=2, allow_nan=False))
+        return
+    if not fit.converged:
+        o.say_notes([f"weights: {fit.status}, gap {fit.gap:.2g}"])
+    text = f"{summary['effects']} effects in {summary['conditions']} conditions: log-likelihood {summary['loglik']:.3f}"
+    say.print(f"{text}; weights within {fit.gap:.1e} of the best ({fit.status}).", highlight=False)
+    table = Table("covariance", "weight", title="Weights of patterns", title_justify="left")
+    for name, weight in summary["weights"].items():
+        table.add_row(name, f"{weight:.3f}")
+    say.print(table)
+    say.print(f"{summary['significant']} effects have a sign known at a local false sign rate of "
+              f"{summary['level']:g} in at least one condition.", highlight=False)  # fmt: skip
+    if findings is not None and findings.shared.size:
+        say.print(
+            f"Of these, {summary['shared_by_all']} are of one sign in all conditions; the median one is within the "
+            f"factor of its strongest in {summary['median_shared']:g} of them; {summary['specific']} are large in one "
+            "condition alone.",
+            highlight=False,
+        )
+    o.say_where(say, files)
+
+
+def _summary(fit: MashFit, posterior: xr.Dataset, findings: Findings | None) -> dict[str, Any]:
+    import numpy as np
+
+    from ebmodel.labels import CONDITION, EFFECT, SCALE
+
+    level = 0.05 if findings is None else findings.level
+    totals = fit.weights.sum(SCALE).to_series().sort_values(ascending=False)
+    weights = {"null": fit.null_weight, **{str(k): float(v) for k, v in totals.items() if v >= 0.01}}
+    summary: dict[str, Any] = {
+        "effects": posterior.sizes[EFFECT], "conditions": posterior.sizes[CONDITION],
+        "loglik": float(posterior["loglik"].sum()), "gap": fit.gap, "converged": fit.converged, "status": fit.status,
+        "weights": weights, "level": level,
+        "significant": int((posterior["lfsr"].min(CONDITION) < level).sum()),
+    }  # fmt: skip
+    if findings is not None and findings.shared.size:
+        summary |= {
+            "shared_by_all": int((findings.signed == posterior.sizes[CONDITION]).sum()),
+            "median_shared": float(np.median(findings.shared)),
+            "specific": 0 if findings.specific is None else findings.specific.sizes[EFFECT],
+        }
+    return summary

@@ -31,6 +31,7 @@ from ebmodel.lazy import attach
 
 if TYPE_CHECKING:
     from ebmodel.mash.contrasts import contrast as contrast
+    from ebmodel.mash.contrasts import contrast_covariances as contrast_covariances
     from ebmodel.mash.contrasts import contrast_matrix as contrast_matrix
     from ebmodel.mash.covariances import Covariance as Covariance
     from ebmodel.mash.covariances import canonical as canonical
@@ -42,19 +43,30 @@ if TYPE_CHECKING:
     from ebmodel.mash.prior import Prior as Prior
     from ebmodel.mash.results import MashFit as MashFit
     from ebmodel.mash.results import open_fit as open_fit
+    from ebmodel.mash.sharing import condition_specific as condition_specific
+    from ebmodel.mash.sharing import n_significant as n_significant
+    from ebmodel.mash.sharing import number_shared as number_shared
+    from ebmodel.mash.sharing import pairwise_sharing as pairwise_sharing
+    from ebmodel.mash.sharing import significant as significant
 
 _WHERE = {
     "Covariance": "covariances",
     "MashFit": "results",
     "Prior": "prior",
     "canonical": "covariances",
+    "condition_specific": "sharing",
     "contrast": "contrasts",
+    "contrast_covariances": "contrasts",
     "contrast_matrix": "contrasts",
     "data_driven": "datadriven",
     "fit": "fitting",
+    "n_significant": "sharing",
     "null_correlation": "nullcorrelation",
+    "number_shared": "sharing",
     "open_fit": "results",
+    "pairwise_sharing": "sharing",
     "pca": "datadriven",
+    "significant": "sharing",
     "strong_effects": "datadriven",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _WHERE)

@@ -750,7 +750,8 @@ def sample(
         groups["log_likelihood"] = xr.Dataset({"bhat": ((CHAIN, DRAW, EFFECT), values)}, coords)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = {"method": method, "scales": scales, "null_weight": float(null_weight),
-                  "concentration": float(concentration), "alpha": problem.effects.alpha, "seed": seed}  # fmt: skip
+                  "concentration": float(concentration), "prior_effects": float(problem.concentration.sum()),
+                  "alpha": problem.effects.alpha, "seed": seed}  # fmt: skip
     tree.attrs["verdict"] = verdict(tree)
     return tree
 
@@ -791,7 +792,8 @@ def _log_prior(problem: Problem, pi: Array, omega: Array | None) -> xr.Dataset:
     """Densities of the Dirichlet and of log omega, up to constants."""
     a, dims = problem.concentration, (CHAIN, DRAW)
     informed = a != 1.0
-    found = {"mixture": (dims, np.log(pi[..., informed]) @ (a[informed] - 1.0))}
+    log_pi = np.log(np.maximum(pi[..., informed], np.finfo(float).tiny))  # small weights of a sparse prior underflow
+    found = {"mixture": (dims, log_pi @ (a[informed] - 1.0))}
     if omega is not None:
         mean, sd = problem.log_scale_prior
         found["omega"] = dims, -0.5 * np.square((np.log(omega) - mean) / sd).sum(axis=2)

@@ -57,7 +57,9 @@ def compare(fit: MashFit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
         ``apart``, (eb_mean - bayes_mean) / bayes_sd, 0 where nothing varies; ``left_out``, the share of the posterior
         variance that comes from not knowing the weights, which the fit's sd leaves out.
 
-        Attributes ``level``; ``verdict``, on the draws; ``findings``, one paragraph on what differs, where and why.
+        Attributes ``level``; ``verdict``, on the draws; ``findings``, one paragraph on what differs, where and why;
+        ``null_weight``, of the point mass in the prior on weights, and ``prior_effects``, that of all components: for
+        how many effects it counts, beside the ``effects`` observed.
 
     Raises
     ------
@@ -75,7 +77,9 @@ def compare(fit: MashFit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
     expect(0.0 < level < 1.0, "0 < level < 1", level, "level", "give a probability such as 0.95")
     draws = _matched(fit, tree)
     result = xr.merge([_quantities(fit, draws, level), _effects(fit, tree["effects"].to_dataset())])
-    result.attrs = {"level": level, "verdict": str(tree.attrs.get("verdict", "No verdict on the draws was stored."))}
+    verdict = str(tree.attrs.get("verdict", "No verdict on the draws was stored."))
+    prior = {name: float(tree.attrs[name]) for name in ("null_weight", "prior_effects")}
+    result.attrs = {"level": level, "verdict": verdict, "effects": len(fit.mean), **prior}
     result.attrs["findings"] = findings(result, _small(fit, draws))
     return result
 
@@ -188,6 +192,12 @@ def _null(comparison: xr.Dataset, small: tuple[float, float] | None) -> list[str
         f"The point mass has weight {eb:.2f} in the fit and {float(one['mean']):.2f} in the posterior; the fit lies "
         f"{where} the {level} interval, {lower:.2f} to {upper:.2f}."
     ]
+    if where != "inside":
+        null, size, J = (comparison.attrs[name] for name in ("null_weight", "prior_effects", "effects"))
+        sentences.append(
+            f"The prior on weights counts for {size:.3g} effects, beside {J} observed, and expects {null / size:.2f} "
+            "for the point mass."
+        )
     if small is not None and where != "inside":
         nearer = abs(small[0] - small[1]) < 0.5 * abs(eb - float(one["mean"]))
         tail = ": the data hardly tell the two apart, and the prior on weights shares between them" if nearer else ""

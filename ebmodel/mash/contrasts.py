@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from ebmodel.errors import expect, listed
@@ -93,9 +94,7 @@ def contrast_matrix(conditions: Iterable[Any], reference: str = MEAN, drop: str 
     return _matrix(L[kept], [f"{names[r]}-{reference}" for r in kept], names)
 
 
-def contrast(
-    bhat: Any, shat: Any, V: Any = None, reference: str | xr.DataArray = MEAN, tiny: str = "refuse"
-) -> Contrast:
+def contrast(bhat: Any, shat: Any, V: Any = None, reference: Any = MEAN, tiny: str = "refuse") -> Contrast:
     """Contrasts of estimates with a reference, their standard errors, and the correlation of their errors.
 
     Parameters
@@ -188,13 +187,27 @@ def _matrix(L: Array, rows: Iterable[Any], columns: Iterable[Any]) -> xr.DataArr
     return xr.DataArray(L, {CONDITION: list(rows), CONDITION_OTHER: list(columns)}, dims, "L")
 
 
-def _contrasts(effects: Effects, reference: str | xr.DataArray) -> xr.DataArray:
+def _given(reference: Any, conditions: list[str]) -> xr.DataArray:
+    """L as it was given, with names; (condition, condition_other)."""
+    if isinstance(reference, xr.DataArray) and {CONDITION, CONDITION_OTHER} == set(reference.dims):
+        L = reference.transpose(CONDITION, CONDITION_OTHER)
+        return L.assign_coords({dim: L[dim] for dim in L.dims})  # numbers where there are no names
+    if isinstance(reference, pd.DataFrame):
+        return _matrix(reference.to_numpy(dtype=float), map(str, reference.index), map(str, reference.columns))
+    A = np.asarray(reference)
+    good = A.ndim == 2 and A.dtype.kind in "iuf" and A.shape[1] == len(conditions)
+    do = "give rows of contrasts, with a column for every condition"
+    expect(good, f"a matrix with {len(conditions)} columns", f"{type(reference).__name__} of shape {A.shape}", "L", do)
+    return _matrix(A.astype(float), [f"contrast_{k + 1}" for k in range(len(A))], conditions)
+
+
+def _contrasts(effects: Effects, reference: Any) -> xr.DataArray:
     """L for these conditions, in their order."""
     if isinstance(reference, str):
         return contrast_matrix(effects.conditions, reference)
-    L = reference.transpose(CONDITION, CONDITION_OTHER)
-    rows, names = ([str(name) for name in L[dim].to_numpy()] for dim in (CONDITION, CONDITION_OTHER))
     mine = effects.conditions.tolist()
+    L = _given(reference, mine)
+    rows, names = ([str(name) for name in L[dim].to_numpy()] for dim in (CONDITION, CONDITION_OTHER))
     if len(mine) == len(names) and mine == [f"{CONDITION}_{r + 1}" for r in range(len(mine))]:  # it has no names
         mine = names
     lacking = sorted({*mine} ^ {*names})

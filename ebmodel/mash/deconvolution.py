@@ -222,7 +222,8 @@ def _factors(rows: Rows, space: Space, weight: Array, posterior: Posterior) -> A
     system = space.A.reshape(groups, -1).T @ E.reshape(groups, -1)
     system = system.reshape(s, s, r, r).transpose(0, 2, 1, 3).reshape(s * r, s * r)
     right = space.c.T @ (mu * weight[:, None])
-    return np.linalg.solve(system, right.ravel()).reshape(s, r)
+    # singular where a condition is not observed in rows of this covariance: its loading is then 0
+    return np.asarray(np.linalg.lstsq(system, right.ravel())[0].reshape(s, r))
 
 
 def _aligned(new: Array, old: Array) -> Array:

@@ -124,7 +124,7 @@ def fit(
     if contrast is not None:
         do = "leave it at 0: a difference of effects has no one standard error to be proportional to"
         expect(alpha == 0.0, "alpha = 0 with contrasts", alpha, "alpha", do)
-        taken = contrasted(bhat, shat, V, contrast)
+        taken = contrasted(bhat, shat, V, contrast, tiny)
         about = _baseline(taken, V)
         bhat, shat, V = taken.chat, taken.shat, taken.V.to_numpy()
     effects = tidy(bhat, shat, V, alpha, tiny)

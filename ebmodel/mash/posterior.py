@@ -37,7 +37,7 @@ class Evidence:
     loglik: Array
     """(effect,) log p(b_hat_j), on the original scale."""
     log10_bf: Array
-    """(effect,) log10 of p(b_hat_j | b_j != 0) over p(b_hat_j | b_j = 0); NaN unless both have prior weight."""
+    """(effect,) log10 of p(b_hat_j | b_j != 0) over p(b_hat_j | b_j = 0); NaN if the prior has no such hypothesis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +60,11 @@ class Moments:
 
 
 def active(prior: Prior) -> tuple[Components, Array]:
-    """Components that count, and the logarithms of their weights."""
+    """Components that count, and the logarithms of their weights; among them the point mass, be its weight 0."""
     components, weights = Components.of(prior.covariances, prior.grid, pointmass=prior.pointmass), prior.flat
-    kept = np.flatnonzero(weights >= LEAST)
-    return components.take(kept), np.log(weights[kept])
+    kept = np.flatnonzero((weights >= LEAST) | (components.covariance < 0))
+    counted = np.where(weights[kept] >= LEAST, weights[kept], 0.0)
+    return components.take(kept), np.log(counted, where=counted > 0.0, out=np.full(len(kept), -np.inf))
 
 
 @one_thread
@@ -84,7 +85,7 @@ def posterior(effects: Effects, prior: Prior) -> tuple[Moments, Evidence]:
     """
     components, log_weights = active(prior)
     shape = effects.B.shape
-    sums = [np.zeros(shape) for _ in range(5)]  # E b, E b^2, P(b < 0), P(b > 0), P(b = 0)
+    sums = [np.zeros(shape) for _ in range(5)]  # E b, Var b, P(b < 0), P(b > 0), P(b = 0)
     loglik, bayes = np.empty(shape[0]), np.full(shape[0], np.nan)
     parts = pieces(effects)
     shared = _Shares(effects, components)
@@ -97,9 +98,8 @@ def posterior(effects: Effects, prior: Prior) -> tuple[Moments, Evidence]:
         _accumulate(effects, components, piece, w, shared, found)
         for whole, part in zip(sums, found, strict=True):
             whole[piece.rows] = part
-    mean, square, less, more, zero = sums
-    square -= mean**2
-    sd = np.sqrt(np.maximum(square, 0.0, out=square), out=square)
+    mean, variance, less, more, zero = sums
+    sd = np.sqrt(variance, out=variance)
     if effects.alpha > 0.0:
         mean *= effects.scale
         sd *= effects.scale
@@ -123,7 +123,8 @@ def responsibilities(effects: Effects, prior: Prior) -> Array:
     """Posterior weights of all components of the prior, (effect, component)."""
     components, log_weights = active(prior)
     found = np.zeros((len(effects.B), len(prior.flat)))
-    columns = np.flatnonzero(prior.flat >= LEAST)
+    null = Components.of(prior.covariances, prior.grid, pointmass=prior.pointmass).covariance < 0
+    columns = np.flatnonzero((prior.flat >= LEAST) | null)
     for piece, block in evaluate(effects, components, pieces(effects)):
         joint = block + log_weights
         found[np.ix_(piece.rows, columns)] = np.exp(joint - _logsumexp(joint)[:, None])
@@ -240,5 +241,5 @@ def _log10_bf(block: Array, joint: Array, components: Components, log_weights: A
     null = components.covariance < 0
     if not null.any() or null.all():
         return np.full(len(block), np.nan)
-    share_of_rest = _logsumexp(log_weights[~null][None])[0]
+    share_of_rest = _logsumexp(log_weights[~null][None])[0]  # log(1 - pi_0)
     return np.asarray((_logsumexp(joint[:, ~null]) - share_of_rest - block[:, null][:, 0]) / LOG_10)

@@ -357,6 +357,8 @@ def _given(effects: Effects) -> dict[str, tuple[tuple[str, ...], Array]]:
     shat = effects.scale if effects.alpha == 1.0 else effects.S * effects.scale
     if 0.0 < effects.alpha < 1.0:
         shat = effects.scale ** (1.0 / effects.alpha)
+    if effects.alpha > 0.0:
+        shat = np.where(~effects.observed & (effects.scale == 1.0), np.nan, shat)
     return {"bhat": (BY_CELL, effects.B * effects.scale), "shat": (BY_CELL, np.asarray(shat))}
 
 

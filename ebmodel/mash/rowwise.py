@@ -25,8 +25,9 @@ __all__ = ["accumulate", "log_likelihoods", "moments", "moments_shared"]
 
 LOG_2PI = math.log(2.0 * math.pi)
 ROOT_HALF = math.sqrt(0.5)
-IGNORED = 1e-15
-"""A component's posterior weight in one effect that changes nothing that is printed."""
+IGNORED = 1e-40
+"""A component's posterior weight in one effect that is left out; the tiny rates of strong effects are made of less
+than rounding."""
 
 
 @kernel
@@ -231,14 +232,30 @@ def log_likelihoods(
 
 
 @kernel
-def accumulate(w: float, m: Array, v: Array, mean: Array, square: Array, less: Array, more: Array, zero: Array) -> None:
-    """Add a component's share w of E b, E b^2, P(b < 0), P(b > 0) and P(b = 0) in every condition."""
+def accumulate(
+    w: float,
+    before: float,
+    m: Array,
+    v: Array,
+    mean: Array,
+    variance: Array,
+    less: Array,
+    more: Array,
+    zero: Array,
+) -> None:
+    """Let a component of weight w join those of weight ``before``: mean and variance, P(b < 0), P(b > 0), P(b = 0).
+
+    ``variance`` holds the sum of w (v + (m - mean)^2), updated with the mean (West 1979): of effects that are many
+    standard errors large, E b^2 - (E b)^2 would be rounding.
+    """
+    share = w / (before + w)
     for r in range(len(m)):
+        from_mean = m[r] - mean[r]
+        mean[r] += share * from_mean
+        variance[r] += w * (v[r] + from_mean * (m[r] - mean[r]))
         if v[r] <= 0.0:
             zero[r] += w
             continue
-        mean[r] += w * m[r]
-        square[r] += w * (v[r] + m[r] * m[r])
         tail = 0.5 * math.erfc(ROOT_HALF * abs(m[r]) / math.sqrt(v[r]))  # of the sign that the mean has not
         if m[r] > 0.0:
             less[r] += w * tail
@@ -251,7 +268,7 @@ def accumulate(w: float, m: Array, v: Array, mean: Array, square: Array, less: A
 @kernel
 def moments_shared(
     Y: Array, w: Array, covariance: NDArray[np.int64], start: NDArray[np.int64], FQ: Array, shrink: Array, v: Array,
-    mean: Array, square: Array, less: Array, more: Array, zero: Array,
+    mean: Array, variance: Array, less: Array, more: Array, zero: Array,
 ) -> None:  # fmt: skip
     """Moments of effects that share V_O.
 
@@ -269,12 +286,13 @@ def moments_shared(
         (component, most ranks) omega^2 / (1 + omega^2 d).
     v
         (component, condition) posterior variances.
-    mean, square, less, more, zero
-        (effect, condition) to add to.
+    mean, variance, less, more, zero
+        (effect, condition), zeros, to fill.
     """
     J, R = mean.shape
     m = np.empty(R)
     for j in range(J):
+        before = 0.0
         for p in range(len(covariance)):
             if w[j, p] <= IGNORED:
                 continue
@@ -285,14 +303,15 @@ def moments_shared(
                     s = Y[j, i] * shrink[p, i - start[k]]
                     for r in range(R):
                         m[r] += s * FQ[i, r]
-            accumulate(w[j, p], m, v[p], mean[j], square[j], less[j], more[j], zero[j])
+            accumulate(w[j, p], before, m, v[p], mean[j], variance[j], less[j], more[j], zero[j])
+            before += w[j, p]
 
 
 @kernel
 def moments(
     B: Array, S: Array, C: Array, diagonal: bool, F: Array, start: NDArray[np.int64],
     covariance: NDArray[np.int64], omega2: Array, w: Array,
-    mean: Array, square: Array, less: Array, more: Array, zero: Array,
+    mean: Array, variance: Array, less: Array, more: Array, zero: Array,
 ) -> None:  # fmt: skip
     """Moments of effects with their own V_j; arguments as of `log_likelihoods` and `moments_shared`."""
     J, R = B.shape
@@ -301,7 +320,7 @@ def moments(
     m, v, u, Z = np.empty(R), np.empty(R), np.empty(R), np.empty((R, R))
     for j in range(J):
         n, _ = whiten(B[j], S[j], C[min(j, len(C) - 1)], F, diagonal, L, W, x)
-        before, r, size = -2, 0, 0.0
+        before, r, size, total = -2, 0, 0.0, 0.0
         for p in range(len(omega2)):
             if w[j, p] <= IGNORED:
                 continue
@@ -317,7 +336,8 @@ def moments(
                     size = decompose(W, x, n, lo, lo + r, Z[:r], t, e)  # Z is (F Z)' now
                 factorise(omega2[p], t, e, r, delta)
                 _solve(omega2[p], size, Z, e, r, delta, u, m, v)
-            accumulate(w[j, p], m, v, mean[j], square[j], less[j], more[j], zero[j])
+            accumulate(w[j, p], total, m, v, mean[j], variance[j], less[j], more[j], zero[j])
+            total += w[j, p]
 
 
 @kernel

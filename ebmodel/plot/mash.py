@@ -58,7 +58,8 @@ def covariance_patterns(
     -------
     Figure
         A row a covariance. Eigenvectors point to where they are largest; the share of the variance that each explains
-        is written. Correlations of conditions in which an effect is always 0 are left white.
+        is written; of equal eigenvalues, as simple heterogeneity has, the directions are arbitrary. Correlations with a
+        condition in which effects are always 0 are left white.
 
     Raises
     ------

@@ -37,7 +37,7 @@ Correlation = Annotated[
     typer.Option(
         "--v",
         metavar="KIND|FILE",
-        help="Correlation of errors: identity, estimate (from effects that look null), or a square file of it.",
+        help="Correlation of errors: identity, estimate (from what looks null), em (slower, better), or its file.",
     ),
 ]
 Fitted = Annotated[Path, typer.Argument(metavar="FIT", help="What ebmodel mash fit wrote.")]
@@ -223,10 +223,9 @@ def _estimates(bhat: Path | None, shat: Path | None, z: Path | None) -> tuple[pd
 def _correlation(v: str) -> Any:
     """A word as it is, or the matrix in a file."""
     from ebmodel.files import read_table
-    from ebmodel.mash.fitting import ESTIMATE
-    from ebmodel.mash.nullcorrelation import METHODS
+    from ebmodel.mash.fitting import KINDS_OF_V
 
-    return v if v in {"identity", ESTIMATE, *METHODS} else read_table(v)
+    return v if v in KINDS_OF_V else read_table(Path(v))
 
 
 def _kinds(kinds: str | None, own: list[str] | None, conditions: list[str]) -> Any:
@@ -280,10 +279,10 @@ def _tell(
         every = summary | {"files": [str(path) for path in files]}
         typer.echo(json.dumps(o.strict(every), indent=2, allow_nan=False))
         return
-    if not fit.converged:
-        o.say_notes([f"weights: {fit.status}, gap {fit.gap:.2g}"])
+    words = fit.status.split("; ")
+    o.say_notes(words if not fit.converged else words[1:])
     text = f"{summary['effects']} effects in {summary['conditions']} conditions: log-likelihood {summary['loglik']:.3f}"
-    say.print(f"{text}; weights within {fit.gap:.1e} of the best ({fit.status}).", highlight=False)
+    say.print(f"{text}; weights within {fit.gap:.1e} of the best ({words[0]}).", highlight=False)
     table = Table("covariance", "weight", title="Weights of patterns", title_justify="left")
     for name, weight in summary["weights"].items():
         table.add_row(name, f"{weight:.3f}")

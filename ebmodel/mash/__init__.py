@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ebmodel.mash.datadriven import pca as pca
     from ebmodel.mash.datadriven import strong_effects as strong_effects
     from ebmodel.mash.fitting import fit as fit
+    from ebmodel.mash.nullcorrelation import correlation_by_em as correlation_by_em
     from ebmodel.mash.nullcorrelation import null_correlation as null_correlation
     from ebmodel.mash.prior import Prior as Prior
     from ebmodel.mash.results import MashFit as MashFit
@@ -58,6 +59,7 @@ _WHERE = {
     "contrast": "contrasts",
     "contrast_covariances": "contrasts",
     "contrast_matrix": "contrasts",
+    "correlation_by_em": "nullcorrelation",
     "data_driven": "datadriven",
     "fit": "fitting",
     "n_significant": "sharing",

@@ -113,7 +113,9 @@ def tidy(bhat: Any, shat: Any = None, V: Any = None, alpha: float = 0.0, tiny: s
     if alpha == 0.0:
         S, scale = np.where(missing, np.nan, s) if missing.any() else s, np.broadcast_to(1.0, B.shape)
     else:
-        scale = np.where(missing & ~(np.isfinite(s) & (s > 0.0)), 1.0, s) ** alpha
+        unknown = missing & ~(np.isfinite(s) & (s > 0.0))
+        known = np.where(unknown, 1.0, s) if unknown.any() else s
+        scale = known if alpha == 1.0 else known**alpha
         S = np.broadcast_to(1.0, B.shape) if alpha == 1.0 else s ** (1.0 - alpha)
         S = np.where(missing, np.nan, S) if missing.any() else S
         B = B / scale
@@ -192,11 +194,11 @@ def _usable(B: Array, s: Array, effects: NDArray[Any], conditions: NDArray[Any],
     refuse((s < 0.0) & ~missing, "positive standard errors", "check the column")
     refuse(np.isnan(s) & ~missing, "a standard error for every estimate", "make the estimate NaN if it is missing")
     gone = np.isinf(s) & ~missing  # says nothing about its effect
-    usable = np.where(missing | gone | (s <= 0.0), np.nan, s)
-    some = ~np.isnan(usable).all(axis=0)
-    floor = np.zeros(B.shape[1])
-    floor[some] = TINY * np.nanmedian(usable[:, some], axis=0)
-    small = (s <= np.maximum(floor, np.finfo(float).tiny)) & ~missing
+    counts = ~missing & ~gone & (s > 0.0)
+    floor = np.full(B.shape[1], np.finfo(float).tiny)
+    for r in np.flatnonzero(counts.any(axis=0)):  # by columns, as a million effects should not be copied
+        floor[r] = max(floor[r], TINY * float(np.median(s[counts[:, r], r])))
+    small = (s <= floor) & ~missing
     if tiny == "refuse":
         do = "correct it, or give tiny='missing' to leave such cells out"
         refuse(small, "standard errors above 1e-8 of their condition's median", do)

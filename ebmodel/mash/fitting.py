@@ -15,18 +15,23 @@ from ebmodel.mash.covariances import Covariance, canonical, gather
 from ebmodel.mash.data import Effects, tidy
 from ebmodel.mash.datadriven import data_driven
 from ebmodel.mash.likelihood import Components, LogLikelihood
-from ebmodel.mash.nullcorrelation import METHODS, null_correlation
+from ebmodel.mash.nullcorrelation import METHODS, correlation_by_em, null_correlation
 from ebmodel.mash.prior import NULL, Prior, check_grid, scaling_grid
 from ebmodel.mash.results import MashFit, assemble
 from ebmodel.mash.weights import Step, Weights, solve
 from ebmodel.model import Array
 from ebmodel.parallel import one_thread
 
-__all__ = ["CANONICAL", "DATA_DRIVEN", "ESTIMATE", "fit"]
+__all__ = ["CANONICAL", "DATA_DRIVEN", "KINDS_OF_V", "fit"]
 
 CANONICAL, DATA_DRIVEN = "canonical", "data-driven"
-ESTIMATE = "estimate"
-"""V estimated by the method that is right where null effects prevail."""
+IDENTITY, ESTIMATE, EM = "identity", "estimate", "em"
+KINDS_OF_V = (IDENTITY, ESTIMATE, EM, *METHODS)
+"""Names that V goes by; the estimate is "truncated", which is right where null effects prevail."""
+CORRELATED = 0.1
+"""Root mean square correlation of what looks null that deserves a word."""
+EM_ROWS = 4000
+"""Effects, spread evenly, that the correlation of errors is learned from by EM."""
 
 
 @one_thread
@@ -60,8 +65,9 @@ def fit(
         Standard errors; 1 if None: ``bhat`` holds z-scores.
     V
         Correlation of errors between conditions, V_j = S_j V S_j: None, the identity; ``"estimate"``, from effects that
-        look null (or a method of `ebmodel.mash.null_correlation`); a (condition, condition) matrix; or
-        (effect, condition, condition), one for each.
+        look null (or a method of `ebmodel.mash.null_correlation`); ``"em"``, by alternating with fits to 4,000 of the
+        effects (`ebmodel.mash.correlation_by_em`), slower and better; a (condition, condition) matrix; or (effect,
+        condition, condition), one for each.
     alpha
         b/s^alpha is what the prior is for: 0 ("EE"), the size of effects has nothing to do with standard errors; 1
         ("EZ"), it is proportional to them.
@@ -120,7 +126,10 @@ def fit(
     say = progress or (lambda _: None)
     about: dict[str, Any] = {}
     if isinstance(V, str):
-        V = _estimated(V, bhat, shat)
+        shared = {"alpha": alpha, "covariances": covariances, "components": components, "grid": grid,
+                  "null_weight": null_weight, "prior_weights": prior_weights, "pointmass": pointmass}  # fmt: skip
+        say("correlation of errors")
+        V = _estimated(V, tidy(bhat, shat, tiny=tiny), shared)
     if contrast is not None:
         do = "leave it at 0: a difference of effects has no one standard error to be proportional to"
         expect(alpha == 0.0, "alpha = 0 with contrasts", alpha, "alpha", do)
@@ -138,16 +147,45 @@ def fit(
     prior = _prior(weights.pi, chosen, omegas, effects, pointmass=pointmass)
     if posterior:
         say("posteriors")
-    return MashFit(assemble(effects, prior, weights, "; ".join([_status(weights), *note]), about, posterior=posterior))
+    status = "; ".join([_status(weights), *note, *([_warning(effects)] if V is None else [])]).rstrip("; ")
+    return MashFit(assemble(effects, prior, weights, status, about, posterior=posterior))
 
 
-def _estimated(method: str, bhat: Any, shat: Any) -> Array | None:
-    """V by the name of a method."""
-    if method == "identity":
+def _estimated(method: str, effects: Effects, settings: dict[str, Any]) -> Array | None:
+    """V by the name of a method; ``settings`` are those of the fits that it alternates with."""
+    expect(method in KINDS_OF_V, f"a matrix, or one of {listed(KINDS_OF_V, 9)}", repr(method), "V", "choose one")
+    if method == IDENTITY:
         return None
-    known = ("identity", ESTIMATE, *METHODS)
-    expect(method in known, f"a matrix, or one of {listed(known)}", repr(method), "V", "choose one")
-    return null_correlation(bhat, shat, method="truncated" if method == ESTIMATE else method).to_numpy()  # type: ignore[arg-type]
+    if method != EM:
+        known: Any = "truncated" if method == ESTIMATE else method
+        return null_correlation(effects.B, effects.S, method=known).to_numpy()
+    rows = np.flatnonzero(effects.observed.all(axis=1))
+    R = effects.B.shape[1]
+    do = "give V, or V='estimate', which takes effects with missing cells too"
+    expect(len(rows) > R, f"more than {R} effects without missing cells", len(rows), "bhat", do)
+    some = effects.take(rows[:: -(-len(rows) // EM_ROWS)])
+
+    def fitted(C: Array) -> MashFit:
+        return fit(some.B, some.S, V=C, tol=1e-8, **settings)
+
+    return correlation_by_em(some.B, some.S, fitted)[0].to_numpy()
+
+
+def _warning(effects: Effects) -> str:
+    """A word where V was taken for the identity and what looks null says otherwise; empty if it does not."""
+    try:
+        C = null_correlation(effects.B, effects.S)
+    except InputError:  # hardly anything looks null
+        return ""
+    rho = C.to_numpy()[np.triu_indices(len(C), 1)]
+    mean = float(np.sqrt(np.mean(rho**2))) if rho.size else 0.0
+    # of n independent pairs n rho^2 is 1 on average
+    if mean < CORRELATED or C.attrs["effects"] * mean**2 < 4.0:
+        return ""
+    return (
+        f"errors look correlated between conditions (by {mean:.2f}, root mean square) and V is the identity: shared "
+        "errors pass for effects; fit with V='estimate' or 'em'"
+    )
 
 
 def _baseline(taken: Contrast, V: Any) -> dict[str, Any]:

@@ -190,7 +190,7 @@ class LogLikelihood:
 
     def take(self, columns: NDArray[np.intp]) -> Array:
         """Some components of all effects, (row, component)."""
-        return self.matrix[:, columns] if self.keeps else self._gather(self.components.take(columns))
+        return np.take(self.matrix, columns, axis=1) if self.keeps else self._gather(self.components.take(columns))
 
     def blocks(self) -> Iterator[Array]:
         """All components of rows in order, some rows at a time."""

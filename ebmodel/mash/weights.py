@@ -93,6 +93,9 @@ class Likelihoods(Protocol):
     def blocks(self) -> Iterator[Array]:
         """Log-likelihoods of some effects under all components, (rows, P); together all rows, in order."""
 
+    def rows(self, rows: Index) -> Array:
+        """Log-likelihoods of some effects under all components, (len(rows), P)."""
+
 
 class Matrix(Likelihoods):
     """Log-likelihoods that are in memory.
@@ -126,6 +129,10 @@ class Matrix(Likelihoods):
     def blocks(self) -> Iterator[Array]:
         """All rows at once: no copy is made."""
         yield self.values
+
+    def rows(self, rows: Index) -> Array:
+        """Some rows, as a copy."""
+        return np.take(self.values, rows, axis=0)
 
 
 class Step(NamedTuple):
@@ -291,7 +298,7 @@ def _scaled(likelihoods: Likelihoods, columns: Index) -> tuple[Index, Array, Arr
         dead = np.flatnonzero(top == -np.inf)
         if len(dead) == 0:
             break
-        some = _rows(likelihoods, dead[:1000])
+        some = likelihoods.rows(dead[:1000])
         _possible(some.max(axis=1), dead)
         columns = np.union1d(columns, some.argmax(axis=1))
     A -= top[:, None]
@@ -329,16 +336,6 @@ def _gradient(likelihoods: Likelihoods, top: Array, weight: Array) -> Array:
     return g
 
 
-def _rows(likelihoods: Likelihoods, rows: Index) -> Array:
-    """Some rows, in increasing order, read off the blocks."""
-    found, start = [], 0
-    for block in likelihoods.blocks():
-        here = rows[(rows >= start) & (rows < start + len(block))]
-        found.append(block[here - start])
-        start += len(block)
-    return np.concatenate(found)
-
-
 # The first columns ---------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +346,7 @@ def _guess(likelihoods: Likelihoods, a: Array) -> Array:
     if J < 2 * n:
         n = J
     rows, b = np.arange(n) * (J // n), a * (n / J)
-    few = Matrix(_rows(likelihoods, rows))
+    few = Matrix(likelihoods.rows(rows))
     pi = np.full(len(a), 1.0 / len(a))
     for _ in range(EM_STEPS):
         pi = _em(few, b, pi, rows)

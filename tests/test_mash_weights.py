@@ -86,6 +86,9 @@ class Blocks:
     def take(self, columns: Any) -> Any:
         return self.values[:, columns]
 
+    def rows(self, rows: Any) -> Any:
+        return self.values[rows]
+
     def blocks(self) -> Iterator[Any]:
         self.passes += 1
         for i in range(0, len(self.values), self.size):
@@ -322,6 +325,10 @@ def test_a_million_effects_by_blocks() -> None:
         def take(self, columns: Any) -> Any:
             v = 1 + self.omega2[columns]
             return -0.5 * (np.square(self.z)[:, None] / v + np.log(v))
+
+        def rows(self, rows: Any) -> Any:
+            v = 1 + self.omega2
+            return -0.5 * (np.square(self.z[rows])[:, None] / v + np.log(v))
 
         def blocks(self) -> Iterator[Any]:
             for i in range(0, len(self.z), 50_000):

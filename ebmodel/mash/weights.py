@@ -76,6 +76,7 @@ SMALL = 0.01
 PATIENCE = 20
 """Steps without the gap halved, after which rounding is held to be all that is left."""
 
+EPSILON = float(np.finfo(float).eps)
 RIDGE = 1e-12
 """Added to the diagonal of H, relative to it, in the quadratic model: columns may coincide."""
 
@@ -203,7 +204,8 @@ def solve(
     start
         Weights to start from, (P,), not negative, such as those of similar data; by default those of few of the rows.
     tol
-        Largest ``relative_gap``, (max_p g_p - N) / N: 1e-12 of 20,000 effects is 2e-8 of log-likelihood in all.
+        Largest ``relative_gap``, (max_p g_p - N) / N: 1e-12 of 20,000 effects is 2e-8 of log-likelihood in all. Of very
+        many effects what rounding leaves will do, at most 2e-16 N: so far, at worst, a sum of N terms is known.
     max_iter
         Most steps of Newton's method.
     progress
@@ -271,7 +273,8 @@ def _generate(
         if progress is not None:
             progress(trace[-1])
         if gap <= tol * N or iterations >= max_iter or stuck:
-            status = "converged" if gap <= tol * N else "stalled" if stuck else "max_iter"
+            least = max(tol, EPSILON * N if stuck else 0.0)
+            status = "converged" if gap <= least * N else "stalled" if stuck else "max_iter"
             return Weights(pi, value, gap, gap / N, iterations, len(trace), status, tuple(trace))
         columns, aim = np.union1d(columns[x > 0], new), min(gap / N, FIRST) ** 4
 

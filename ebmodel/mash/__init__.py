@@ -30,6 +30,9 @@ from typing import TYPE_CHECKING
 from ebmodel.lazy import attach
 
 if TYPE_CHECKING:
+    from ebmodel.mash.bayes import pymc_model as pymc_model
+    from ebmodel.mash.bayes import sample as sample
+    from ebmodel.mash.comparison import compare as compare
     from ebmodel.mash.contrasts import contrast as contrast
     from ebmodel.mash.contrasts import contrast_covariances as contrast_covariances
     from ebmodel.mash.contrasts import contrast_matrix as contrast_matrix
@@ -55,6 +58,7 @@ _WHERE = {
     "MashFit": "results",
     "Prior": "prior",
     "canonical": "covariances",
+    "compare": "comparison",
     "condition_specific": "sharing",
     "contrast": "contrasts",
     "contrast_covariances": "contrasts",
@@ -68,6 +72,8 @@ _WHERE = {
     "open_fit": "results",
     "pairwise_sharing": "sharing",
     "pca": "datadriven",
+    "pymc_model": "bayes",
+    "sample": "bayes",
     "significant": "sharing",
     "strong_effects": "datadriven",
 }

@@ -468,7 +468,8 @@ def sample_weights(
     start = rng.dirichlet(np.ones(len(a)))
     groups, beside = np.array([alone, alone, scale, covariance]), np.array([False, True, False, False])
     repeats = np.array([1, 1, REPEATS, REPEATS])
-    return np.asarray(_sweeps(np.ascontiguousarray(L), start, a, groups, beside, repeats, draws, tune, rng))
+    own = np.array(L, order="C")  # in a worker it may be read-only, for which everything would be compiled again
+    return np.asarray(_sweeps(own, start, np.array(a), groups, beside, repeats, draws, tune, rng))
 
 
 def _gibbs(
@@ -711,8 +712,8 @@ def sample(
 
     With hundreds of components the default prior is not neutral. It counts for as many effects as there are components
     and 9 more, and expects most of the weight off the point mass: with few effects the posterior has less at the point
-    mass than the fit, larger sds, and larger errors where most effects are null. ``concentration`` of the order of 1
-    over the number of components leaves the weights to the data.
+    mass than the fit, and larger sds. ``concentration`` = 10 over the number of components counts for 10 effects off
+    the point mass, and needs some thousands of draws.
     """
     expect(min(draws, chains) >= 1 and tune >= 0, "at least one draw and chain", (draws, tune, chains),
            "draws, tune, chains", "raise them")  # fmt: skip

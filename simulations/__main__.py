@@ -29,6 +29,8 @@ MODULES = {
     "bounds": "bounds",
     "checks": "checks",
     "screening": "screening",
+    "mash": "mash",
+    "meeting": "meeting",
     "theorem2": "theorem2",
     "starts": "starts",
     "sizes": "starts",

@@ -69,7 +69,7 @@ def fit(
         str | None,
         typer.Option(
             metavar="KINDS",
-            help="canonical, data-driven or canonical,data-driven; the latter where strong effects suffice.",
+            help="Some of canonical, data-driven and full-rank, with commas; canonical,full-rank if not given.",
         ),
     ] = None,
     covariance: Annotated[

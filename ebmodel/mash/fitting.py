@@ -24,7 +24,7 @@ from ebmodel.parallel import one_thread
 
 __all__ = ["CANONICAL", "DATA_DRIVEN", "KINDS_OF_V", "fit"]
 
-CANONICAL, DATA_DRIVEN = "canonical", "data-driven"
+CANONICAL, DATA_DRIVEN, FULL_RANK = "canonical", "data-driven", "full-rank"
 IDENTITY, ESTIMATE, EM = "identity", "estimate", "em"
 KINDS_OF_V = (IDENTITY, ESTIMATE, EM, *METHODS)
 """Names that V goes by; the estimate is "truncated", which is right where null effects prevail."""
@@ -72,8 +72,12 @@ def fit(
         b/s^alpha is what the prior is for: 0 ("EE"), the size of effects has nothing to do with standard errors; 1
         ("EZ"), it is proportional to them.
     covariances
-        ``"canonical"``, ``"data-driven"`` or both; or name -> matrix (condition, condition) or factor (condition,
-        rank); or `ebmodel.mash.Covariance` s. None: canonical and, where strong effects suffice, data-driven.
+        Kinds: ``"canonical"``; ``"data-driven"``, those that extreme deconvolution learns from strong effects, mashr's
+        recipe; ``"full-rank"``, the one of them that is of full rank. Or name -> matrix (condition, condition) or
+        factor (condition, rank); or `ebmodel.mash.Covariance` s. None: canonical and, where strong effects suffice,
+        full-rank. (One of low rank ties an effect's sign in a condition to those in others: where it is surely not
+        null in one, the lfsr is next to 0 in all, and up to nine in ten such calls may be wrong where effects are not
+        shared.)
     strong
         Rows for data-driven covariances, as numbers or booleans; by default those whose largest \|z\| stands out
         (`ebmodel.mash.strong_effects`). Weights are fitted to all rows, which should not be chosen for strength.
@@ -200,16 +204,17 @@ def _covariances(asked: Any, effects: Effects, strong: Any, components: int) -> 
     """Normalised covariances, and what is to be said of them."""
     if isinstance(asked, Mapping):
         return gather(asked, effects.conditions), []
-    kinds: list[Any] = [asked] if isinstance(asked, str) else [CANONICAL, DATA_DRIVEN] if asked is None else list(asked)
+    kinds: list[Any] = [asked] if isinstance(asked, str) else [CANONICAL, FULL_RANK] if asked is None else list(asked)
     if kinds and not any(isinstance(one, str) for one in kinds):
         return gather(kinds, effects.conditions), []
-    known = (CANONICAL, DATA_DRIVEN)
+    known = (CANONICAL, DATA_DRIVEN, FULL_RANK)
     wrong = [one for one in kinds if one not in known]
     expect(bool(kinds) and not wrong, f"some of {listed(known)}", listed(wrong) or "none", "covariances", "choose")
     found, notes = canonical(effects.conditions) if CANONICAL in kinds else [], []
-    if DATA_DRIVEN in kinds:
+    if DATA_DRIVEN in kinds or FULL_RANK in kinds:
         try:
-            found += data_driven(effects, components, strong)
+            learned = data_driven(effects, components, strong)
+            found += [U for U in learned if DATA_DRIVEN in kinds or U.rank == len(effects.conditions)]
         except InputError:
             if asked is not None or strong is not None:
                 raise

@@ -30,6 +30,7 @@ MODULES = {
     "checks": "checks",
     "screening": "screening",
     "mash": "mash",
+    "mash_errors": "mash_errors",
     "meeting": "meeting",
     "theorem2": "theorem2",
     "starts": "starts",

@@ -129,7 +129,7 @@ def test_other_data_are_refused(pair):
         compare(mash.fit(simulated(60)[1], 1.1, covariances="canonical", grid=GRID), tree)
     with pytest.raises(InputError, match="the same alpha"):
         compare(mash.fit(simulated(60)[1], 1.0, covariances="canonical", grid=GRID, alpha=1.0), tree)
-    with pytest.raises(InputError, match=r"draws from ebmodel\.mash\.bayes\.sample"):
+    with pytest.raises(InputError, match=r"draws from ebmodel\.mash\.sample"):
         compare(fit, xr.DataTree.from_dict({"posterior": tree["posterior"].to_dataset()}))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ebmodel.cli import options as o
@@ -39,6 +40,9 @@ Correlation = Annotated[
         metavar="KIND|FILE",
         help="Correlation of errors: identity, estimate (from what looks null), em (slower, better), or its file.",
     ),
+]
+Tiny = Annotated[
+    str, typer.Option(metavar="WHAT", help="Standard errors of zero or nearly so: refuse, or take cells for missing.")
 ]
 Fitted = Annotated[Path, typer.Argument(metavar="FIT", help="What ebmodel mash fit wrote.")]
 Level = Annotated[
@@ -91,9 +95,7 @@ def fit(
         float, typer.Option(metavar="A", help="Prior weight of no effect; 1 is plain maximum likelihood.")
     ] = NULL_WEIGHT,
     point_mass: Annotated[bool, typer.Option(help="Whether effects may be exactly zero everywhere.")] = True,
-    tiny: Annotated[
-        str, typer.Option(metavar="WHAT", help="Standard errors of zero or nearly so: refuse, or take for missing.")
-    ] = "refuse",
+    tiny: Tiny = "refuse",
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write tables and figures too, as ebmodel mash report.")
     ] = None,
@@ -115,7 +117,7 @@ def fit(
     say.print(f"Read {len(B)} effects in {B.shape[1]} conditions.", markup=False, highlight=False)
     with say.status("Fitting ...") as status:
         found = mash.fit(
-            B, S, V=_correlation(v), alpha=default_alpha if alpha is None else alpha,
+            B, S, V=_correlation(v), alpha=alpha if alpha is not None else 0.0 if contrast else default_alpha,
             covariances=_kinds(covariances, covariance, list(B.columns)), strong=_strong(strong, B),
             components=components, contrast=contrast, null_weight=null_weight, pointmass=point_mass, tiny=tiny,
             progress=lambda text: status.update(f"Fitting: {text} ..."),
@@ -140,6 +142,7 @@ def apply(
     v: Annotated[
         str | None, typer.Option("--v", metavar="FILE", help="Correlation of errors; the fit's if not given.")
     ] = None,
+    tiny: Tiny = "refuse",
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -164,7 +167,7 @@ def apply(
             )
             posterior = open_dataset(out, "lfsr", "a posterior")
         else:
-            posterior = found.apply(B, S, V)
+            posterior = found.apply(B, S, V, tiny)
             with writing(out) as temporary:
                 posterior.to_netcdf(temporary, engine="h5netcdf")
     _tell(found, posterior, None, [out], say, as_json=as_json)
@@ -192,14 +195,18 @@ def report(
 
     [bold]Example[/bold]: ebmodel mash report fit.nc --out results --level 0.01
     """
+    from ebmodel.errors import expect
     from ebmodel.files import open_dataset
+    from ebmodel.labels import CONDITION, EFFECT
     from ebmodel.mash import open_fit
     from ebmodel.mash.report import write_report
 
     o.check_folder(out)
     found, say = open_fit(fitted), o.console(quiet=quiet or as_json)
     results = found.posterior if posterior is None else open_dataset(posterior, "lfsr", "a posterior by ebmodel mash")
-    o.make_folder(out)
+    lacking = [name for name in ("mean", "log10_bf") if name not in results]
+    expect(not lacking and results["lfsr"].dims == (EFFECT, CONDITION), "a posterior by ebmodel mash", "another file",
+           str(posterior), "check the path")  # fmt: skip
     names = [] if effects is None else [name.strip() for name in effects.split(",") if name.strip()]
     with say.status("Writing tables and figures ..."):
         findings, files = write_report(found, out, results, level=level, factor=factor, effects=names, figures=figures)
@@ -232,7 +239,8 @@ def _kinds(kinds: str | None, own: list[str] | None, conditions: list[str]) -> A
     """Covariances as `ebmodel.mash.fit` takes them."""
     from ebmodel.errors import expect
     from ebmodel.files import read_table
-    from ebmodel.mash import Covariance, canonical
+    from ebmodel.mash import canonical
+    from ebmodel.mash.covariances import gather
 
     names = None if kinds is None else [kind.strip() for kind in kinds.split(",") if kind.strip()]
     if not own:
@@ -244,9 +252,7 @@ def _kinds(kinds: str | None, own: list[str] | None, conditions: list[str]) -> A
         name, _, path = text.partition("=")
         expect(bool(name and path), "NAME=FILE", repr(text), "--covariance", "write testis=testis.csv")
         table = read_table(path)
-        rows = table.reindex(index=conditions) if set(table.index) == set(conditions) else table
-        square = set(rows.columns) == set(conditions)
-        found.append(Covariance.of(name, (rows[conditions] if square else rows).to_numpy()))
+        found += gather({name: table}, conditions)
     return found
 
 
@@ -285,7 +291,7 @@ def _tell(
     say.print(f"{text}; weights within {fit.gap:.1e} of the best ({words[0]}).", highlight=False)
     table = Table("covariance", "weight", title="Weights of patterns", title_justify="left")
     for name, weight in summary["weights"].items():
-        table.add_row(name, f"{weight:.3f}")
+        table.add_row(escape(name), f"{weight:.3f}")
     say.print(table)
     say.print(f"{summary['significant']} effects have a sign known at a local false sign rate of "
               f"{summary['level']:g} in at least one condition.", highlight=False)  # fmt: skip

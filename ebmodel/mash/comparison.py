@@ -41,7 +41,7 @@ def compare(fit: MashFit, tree: xr.DataTree, level: float = 0.95) -> xr.Dataset:
     fit
         As from `ebmodel.mash.fit`, with its posteriors.
     tree
-        As from `ebmodel.mash.bayes.sample` of that fit; of all its effects or some.
+        As from `ebmodel.mash.sample` of that fit; of all its effects or some.
     level
         Posterior probability of the equal-tailed intervals; inside (0, 1).
 
@@ -133,9 +133,9 @@ def _matched(fit: MashFit, tree: xr.DataTree) -> xr.Dataset:
     InputError
         As `compare`.
     """
-    where, do = "compare", "sample the fit itself: ebmodel.mash.bayes.sample(fit)"
+    where, do = "compare", "sample the fit itself: ebmodel.mash.sample(fit)"
     lacking = sorted({"posterior", "effects", "observed_data", "constant_data"} - set(tree.children))
-    expect(not lacking, "draws from ebmodel.mash.bayes.sample", f"no {listed(lacking)}", where, do)
+    expect(not lacking, "draws from ebmodel.mash.sample", f"no {listed(lacking)}", where, do)
     given, draws = tree["observed_data"].to_dataset()["bhat"], tree["posterior"].to_dataset()
     ours = fit.posterior["bhat"]
     for dim, word in ((EFFECT, "effects"), (CONDITION, "conditions")):

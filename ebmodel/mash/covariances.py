@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from ebmodel.errors import InputError, expect, listed
@@ -165,6 +166,7 @@ def gather(given: Mapping[str, Any] | Iterable[Covariance], conditions: Iterable
         strange = [type(one).__name__ for one in every if not isinstance(one, Covariance)]
         expect(not strange, "a mapping of names, or Covariances", listed(strange), "covariances", "name each")
     expect(bool(every), "at least one covariance", "none", "covariances", "give some")
+    every = [Covariance.from_factor(one.name, one.factor, one.kind) for one in every]
     for one in every:
         got = f"one of {len(one.factor)}"
         expect(len(one.factor) == len(conditions), f"a covariance of {len(conditions)} conditions", got,
@@ -177,6 +179,8 @@ def gather(given: Mapping[str, Any] | Iterable[Covariance], conditions: Iterable
 
 def _ordered(value: Any, conditions: Sequence[Any], name: str) -> Any:
     """A labelled matrix in the order of the conditions."""
+    if isinstance(value, xr.DataArray) and value.ndim == 2 and all(dim in value.coords for dim in value.dims):
+        value = value.to_pandas()
     if not isinstance(value, pd.DataFrame):
         return value
     rows, wanted = [str(one) for one in value.index], [str(one) for one in conditions]

@@ -116,7 +116,7 @@ def tidy(bhat: Any, shat: Any = None, V: Any = None, alpha: float = 0.0, tiny: s
         unknown = missing & ~(np.isfinite(s) & (s > 0.0))
         known = np.where(unknown, 1.0, s) if unknown.any() else s
         scale = known if alpha == 1.0 else known**alpha
-        S = np.broadcast_to(1.0, B.shape) if alpha == 1.0 else s ** (1.0 - alpha)
+        S = np.broadcast_to(1.0, B.shape) if alpha == 1.0 else known ** (1.0 - alpha)
         S = np.where(missing, np.nan, S) if missing.any() else S
         B = B / scale
     return Effects(B, S, scale, _correlation(V, ~missing, effects, conditions), float(alpha), effects, conditions)
@@ -131,10 +131,13 @@ def _table(values: Any, where: str) -> tuple[Array, NDArray[Any], NDArray[Any]]:
         where = str(values.attrs.get("source", where))
     elif isinstance(values, xr.DataArray):
         expect(values.ndim == 2, "two dimensions", f"{values.ndim}", where, "give effects x conditions")
-        order = values.dims if EFFECT not in values.dims else (EFFECT, *[d for d in values.dims if d != EFFECT])
-        values = values.transpose(*order)
+        values = oriented(values)
         rows, columns = (values[d].to_numpy() if d in values.coords else None for d in values.dims)
     try:
+        if isinstance(values, pd.DataFrame):
+            values = values.to_numpy(float, na_value=np.nan)  # pandas' NA too
+        elif isinstance(values, np.ma.MaskedArray):
+            values = np.ma.filled(values.astype(float), np.nan)
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
         raise InputError("numbers", " ".join(str(error).split()), where, "leave cells empty if missing") from error
@@ -147,6 +150,11 @@ def _table(values: Any, where: str) -> tuple[Array, NDArray[Any], NDArray[Any]]:
     return array, names[0], names[1]
 
 
+def oriented(values: xr.DataArray) -> xr.DataArray:
+    """Effects first, conditions last, as far as dimensions say which they are."""
+    return values.transpose(*sorted(values.dims, key=lambda d: (d == CONDITION) - (d == EFFECT)))
+
+
 def _names(given: Any, count: int, word: str) -> NDArray[Any]:
     if given is None:
         return np.array([f"{word}_{k + 1}" for k in range(count)])
@@ -156,12 +164,16 @@ def _names(given: Any, count: int, word: str) -> NDArray[Any]:
 def _errors(shat: Any, B: Array, effects: NDArray[Any], conditions: NDArray[Any]) -> Array:
     """Standard errors in the order of the estimates."""
     if shat is None or np.ndim(shat) == 0:
-        value = 1.0 if shat is None else float(shat)
+        try:
+            value = 1.0 if shat is None else float(shat)
+        except (TypeError, ValueError) as error:
+            raise InputError("a number or a table", repr(shat), "shat", "give standard errors") from error
         expect(np.isfinite(value) and value > 0.0, "a positive standard error", value, "shat", "give one")
         return np.broadcast_to(value, B.shape)
     s, rows, columns = _table(shat, "shat")
     do = "give a standard error for every estimate"
     expect(s.shape == B.shape, f"a shape of {B.shape}", s.shape, "shat", do)
+    s = s if all(s.strides) else s.copy()  # a broadcast view is looked at like any other table
     if isinstance(shat, (pd.DataFrame, xr.DataArray)):
         for wanted, given, word in ((effects, rows, "effects"), (conditions, columns, "conditions")):
             lacking = sorted(set(wanted.tolist()) - set(given.tolist()))
@@ -203,8 +215,8 @@ def _usable(B: Array, s: Array, effects: NDArray[Any], conditions: NDArray[Any],
         do = "correct it, or give tiny='missing' to leave such cells out"
         refuse(small, "standard errors above 1e-8 of their condition's median", do)
     gone |= small
-    if gone.any():
-        B = np.where(gone, np.nan, B)
+    if gone.any():  # such a standard error is none to scale by either
+        B, s = np.where(gone, np.nan, B), np.where(gone, np.nan, s)
     return B, s
 
 
@@ -213,11 +225,7 @@ def _correlation(V: Any, observed: NDArray[np.bool_], effects: NDArray[Any], con
     J, R = observed.shape
     if V is None:
         return np.eye(R)
-    if isinstance(V, pd.DataFrame):
-        given = [str(name) for name in V.columns]
-        if set(given) == set(conditions.tolist()):
-            V = V.set_axis(given, axis=1).set_axis([str(name) for name in V.index], axis=0)
-            V = V.reindex(index=conditions, columns=conditions)
+    V = square(V, conditions, "V")
     try:
         C = np.asarray(V, dtype=float)
     except (TypeError, ValueError) as error:
@@ -232,6 +240,22 @@ def _correlation(V: Any, observed: NDArray[np.bool_], effects: NDArray[Any], con
         if kept.any():
             _check(C[j][np.ix_(kept, kept)], f"V of effect {effects[j]!s}")
     return C
+
+
+def square(value: Any, conditions: NDArray[Any], where: str) -> Any:
+    """A labelled matrix (condition, condition) in the order of the conditions, by both its axes; others as they are."""
+    if isinstance(value, xr.DataArray) and value.ndim == 2 and all(d in value.coords for d in value.dims):
+        value = value.to_pandas()
+    if not isinstance(value, pd.DataFrame) or isinstance(value.columns, pd.RangeIndex):
+        return value
+    wanted = conditions.tolist()
+    named = value.set_axis([str(one) for one in value.index]).set_axis([str(one) for one in value.columns], axis=1)
+    if _counted(conditions, "conditions") or len(named) != len(wanted):
+        return named.to_numpy()
+    strange = sorted(set(named.index) ^ set(wanted)) or sorted(set(named.columns) ^ set(wanted))
+    got = f"{listed(strange)} in one of them alone"
+    expect(not strange, "the conditions of bhat", got, where, "match the names")
+    return named.loc[wanted, wanted]
 
 
 def _check(C: Array, where: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ebmodel.errors import InputError, expect, listed
 from ebmodel.labels import CONDITION_OTHER, MEASUREMENT, MEASUREMENT_OTHER
@@ -66,7 +67,8 @@ def fit(
     V
         Correlation of errors between conditions, V_j = S_j V S_j: None, the identity; ``"estimate"``, from effects that
         look null (or a method of `ebmodel.mash.null_correlation`); ``"em"``, by alternating with fits to 4,000 of the
-        effects (`ebmodel.mash.correlation_by_em`), slower and better; a (condition, condition) matrix; or (effect,
+        effects (`ebmodel.mash.correlation_by_em`), slower, and better unless the covariances are too few to describe
+        the effects, what they cannot then passing for correlated errors; a (condition, condition) matrix; or (effect,
         condition, condition), one for each.
     alpha
         b/s^alpha is what the prior is for: 0 ("EE"), the size of effects has nothing to do with standard errors; 1
@@ -129,8 +131,12 @@ def fit(
     """
     say = progress or (lambda _: None)
     about: dict[str, Any] = {}
+    covariances = _listed(covariances)
+    expect(components >= 1, "at least one component", components, "components", "leave the default")
     if isinstance(V, str):
-        shared = {"alpha": alpha, "covariances": covariances, "components": components, "grid": grid,
+        # covariances of contrasts are none of the conditions, whose errors' correlation is learned first
+        usable = covariances if contrast is None or _by_name(covariances) else None
+        shared = {"alpha": alpha, "covariances": usable, "components": components, "grid": grid,
                   "null_weight": null_weight, "prior_weights": prior_weights, "pointmass": pointmass}  # fmt: skip
         say("correlation of errors")
         V = _estimated(V, tidy(bhat, shat, tiny=tiny), shared)
@@ -138,7 +144,7 @@ def fit(
         do = "leave it at 0: a difference of effects has no one standard error to be proportional to"
         expect(alpha == 0.0, "alpha = 0 with contrasts", alpha, "alpha", do)
         taken = contrasted(bhat, shat, V, contrast, tiny)
-        about = _baseline(taken, V)
+        about = _baseline(taken, tidy(bhat, shat, V, tiny=tiny))
         bhat, shat, V = taken.chat, taken.shat, taken.V.to_numpy()
     effects = tidy(bhat, shat, V, alpha, tiny)
     say("covariances")
@@ -169,8 +175,10 @@ def _estimated(method: str, effects: Effects, settings: dict[str, Any]) -> Array
     expect(len(rows) > R, f"more than {R} effects without missing cells", len(rows), "bhat", do)
     some = effects.take(rows[:: -(-len(rows) // EM_ROWS)])
 
+    tables = [pd.DataFrame(part, some.effects, some.conditions) for part in (some.B, some.S)]
+
     def fitted(C: Array) -> MashFit:
-        return fit(some.B, some.S, V=C, tol=1e-8, **settings)
+        return fit(*tables, V=C, tol=1e-8, **settings)
 
     return correlation_by_em(some.B, some.S, fitted)[0].to_numpy()
 
@@ -192,12 +200,25 @@ def _warning(effects: Effects) -> str:
     )
 
 
-def _baseline(taken: Contrast, V: Any) -> dict[str, Any]:
+def _baseline(taken: Contrast, effects: Effects) -> dict[str, Any]:
     """What a fit to contrasts keeps, so that other estimates can be contrasted alike."""
-    L = taken.L.rename({CONDITION_OTHER: MEASUREMENT})
-    if V is None or np.ndim(V) != 2:
-        return {"contrast": L}
-    return {"contrast": L, "measurement_V": ((MEASUREMENT, MEASUREMENT_OTHER), np.asarray(V, dtype=float))}
+    about: dict[str, Any] = {"contrast": taken.L.rename({CONDITION_OTHER: MEASUREMENT})}
+    return about if effects.own else about | {"measurement_V": ((MEASUREMENT, MEASUREMENT_OTHER), effects.C)}
+
+
+def _listed(covariances: Any) -> Any:
+    """Covariances that can be read more than once."""
+    if covariances is None or isinstance(covariances, str | Mapping):
+        return covariances
+    got = type(covariances).__name__
+    expect(isinstance(covariances, Iterable), "a list of covariances", got, "covariances", "put it in a list")
+    return list(covariances)
+
+
+def _by_name(covariances: Any) -> bool:
+    """Whether covariances are asked for by words, which mean something for any conditions."""
+    words = covariances is None or isinstance(covariances, str)
+    return words or (isinstance(covariances, list) and all(isinstance(one, str) for one in covariances))
 
 
 def _covariances(asked: Any, effects: Effects, strong: Any, components: int) -> tuple[list[Covariance], list[str]]:
@@ -214,7 +235,9 @@ def _covariances(asked: Any, effects: Effects, strong: Any, components: int) -> 
     if DATA_DRIVEN in kinds or FULL_RANK in kinds:
         try:
             learned = data_driven(effects, components, strong)
-            found += [U for U in learned if DATA_DRIVEN in kinds or U.rank == len(effects.conditions)]
+            kept = [U for U in learned if DATA_DRIVEN in kinds or U.rank == len(effects.conditions)]
+            found += kept
+            notes += [] if kept else ["canonical covariances alone: none that was learned is of full rank"]
         except InputError:
             if asked is not None or strong is not None:
                 raise

@@ -207,7 +207,8 @@ def _correlation(z: Array, conditions: NDArray[Any]) -> Array:
     mean = filled.T @ there / n  # of the row's condition, where the column's is there
     covariance = filled.T @ filled / n - mean * mean.T
     variance = (filled**2).T @ there / n - mean**2
-    C = covariance / np.sqrt(variance * variance.T)
+    both = variance * variance.T
+    C = np.divide(covariance, np.sqrt(both), out=np.zeros_like(both), where=both > 0.0)  # what does not vary has none
     np.fill_diagonal(C, 1.0)
     return np.asarray((C + C.T) / 2.0)
 

@@ -93,12 +93,14 @@ def posterior(effects: Effects, prior: Prior) -> tuple[Moments, Evidence]:
         joint = block + log_weights
         loglik[piece.rows] = _logsumexp(joint)
         bayes[piece.rows] = _log10_bf(block, joint, components, log_weights)
-        w = np.exp(joint - loglik[piece.rows, None])
+        w = _shares(joint)
         found = [np.zeros((len(piece.rows), shape[1])) for _ in sums]
         _accumulate(effects, components, piece, w, shared, found)
         for whole, part in zip(sums, found, strict=True):
             whole[piece.rows] = part
     mean, variance, less, more, zero = sums
+    for rate in (less, more, zero):
+        np.minimum(rate, 1.0, out=rate)  # but for rounding
     sd = np.sqrt(variance, out=variance)
     if effects.alpha > 0.0:
         mean *= effects.scale
@@ -127,7 +129,7 @@ def responsibilities(effects: Effects, prior: Prior) -> Array:
     columns = np.flatnonzero((prior.flat >= LEAST) | null)
     for piece, block in evaluate(effects, components, pieces(effects)):
         joint = block + log_weights
-        found[np.ix_(piece.rows, columns)] = np.exp(joint - _logsumexp(joint)[:, None])
+        found[np.ix_(piece.rows, columns)] = _shares(joint)
     return found
 
 
@@ -140,18 +142,22 @@ def covariances(effects: Effects, prior: Prior) -> Array:
     J, R = effects.B.shape
     found = np.empty((J, R, R))
     for piece, w, components, shared, Y in _apart(effects, prior):
-        mean, square = np.zeros((len(w), R)), np.zeros((len(w), R, R))
+        mean, total = np.zeros((len(w), R)), np.zeros((len(w), R, R))
+        before = np.zeros((len(w), 1))
         for p, k in enumerate(components.covariance):
-            if k < 0:
-                continue
-            span = slice(components.start[k], components.start[k + 1])
-            c = components.omega2[p] / (1.0 + components.omega2[p] * shared.d[k])
-            m = (Y[:, span] * c) @ shared.FQ[span]
-            Sigma = (shared.FQ[span].T * c) @ shared.FQ[span]
-            mean += w[:, [p]] * m
-            square += w[:, p, None, None] * (Sigma + m[:, :, None] * m[:, None, :])
+            m, Sigma = np.zeros((len(w), R)), np.zeros((R, R))
+            if k >= 0:
+                span = slice(components.start[k], components.start[k + 1])
+                c = components.omega2[p] / (1.0 + components.omega2[p] * shared.d[k])
+                m = (Y[:, span] * c) @ shared.FQ[span]
+                Sigma = (shared.FQ[span].T * c) @ shared.FQ[span]
+            # joins those before as in `rowwise.accumulate`
+            from_mean, after = m - mean, before + w[:, [p]]
+            mean += np.divide(w[:, [p]], after, out=np.zeros_like(after), where=after > 0.0) * from_mean
+            total += w[:, p, None, None] * (Sigma + from_mean[:, :, None] * (m - mean)[:, None, :])
+            before = after
         scale = effects.scale[piece.rows]
-        found[piece.rows] = (square - mean[:, :, None] * mean[:, None, :]) * scale[:, :, None] * scale[:, None, :]
+        found[piece.rows] = total * scale[:, :, None] * scale[:, None, :]
     return found
 
 
@@ -199,7 +205,7 @@ def _apart(effects: Effects, prior: Prior) -> Iterator[tuple[Piece, Array, Compo
         for part in alone:
             _, block = next(evaluate(effects, components, [part]))
             joint, shared = block + log_weights, shares.of(part)
-            w = np.exp(joint - _logsumexp(joint)[:, None])
+            w = _shares(joint)
             yield part, w, components, shared, effects.B[part.rows][:, shared.observed] @ shared.T
 
 
@@ -229,6 +235,12 @@ def _tables(components: Components, shared: Shared) -> tuple[Array, Array]:
             shrink[span, : c.shape[1]] = c
             variance[span] = c @ np.square(shared.FQ[components.start[k] : components.start[k + 1]])
     return shrink, variance
+
+
+def _shares(joint: Array) -> Array:
+    """Posterior weights of components, which add up to 1 however large the log-likelihoods that they are made of."""
+    w = np.exp(joint - joint.max(axis=1, keepdims=True))
+    return np.asarray(w / w.sum(axis=1, keepdims=True))
 
 
 def _logsumexp(values: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebmodel.errors import expect
+from ebmodel.errors import InputError, expect
 from ebmodel.mash.covariances import Covariance
 from ebmodel.mash.data import Effects
 from ebmodel.model import Array
@@ -20,6 +20,8 @@ __all__ = ["NULL", "Prior", "check_grid", "scaling_grid"]
 
 NULL = "null"
 """Name of the point mass among components."""
+LARGEST = 1e150
+"""Above it squares are no numbers."""
 STEP = 2.0**0.5
 """Ratio of neighbouring scales; mashr's."""
 
@@ -105,9 +107,12 @@ def check_grid(grid: Any) -> Array:
     InputError
         If they are not positive, finite and distinct.
     """
-    given = np.atleast_1d(np.asarray(grid, dtype=float))
-    good = given.ndim == 1 and given.size > 0 and bool(np.isfinite(given).all()) and bool((given > 0.0).all())
     do = "give standard deviations of effects"
+    try:
+        given = np.atleast_1d(np.asarray(grid, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise InputError("positive scales", repr(grid), "grid", do) from error
+    good = given.ndim == 1 and given.size > 0 and bool(((given > 0.0) & (given < LARGEST)).all())
     expect(good, "positive scales", np.array2string(given, threshold=5), "grid", do)
     ordered = np.unique(given)
     expect(len(ordered) == len(given), "distinct scales", "some twice", "grid", do)

@@ -145,9 +145,13 @@ def write_report(
     unknown = [name for name in effects if name not in results.indexes[EFFECT]]
     expect(not unknown, "effects of the posterior", listed(unknown), "effects", "check the names")
     found = find(results, level, factor)
+    pictures = folder / "figures"
+    expect(not figures or pictures.is_dir() or not pictures.exists(), "a folder that can be made", "a file",
+           str(pictures), "move it")  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
     files = [write_table(folder / name, table, index=index) for name, table, index in _tables(fit, results, found)]
     if figures:
-        (folder / "figures").mkdir(exist_ok=True)
+        pictures.mkdir(exist_ok=True)
         shown = list(effects) or examples(results, level)
         files += [write_figure(folder / "figures" / f"{name}.png", draw())
                   for name, draw in _figures(fit, results, found, factor, shown)]  # fmt: skip
@@ -190,11 +194,12 @@ def _figures(
     """Names and makers of the figures that these results allow: Figures 3-6 of Urbut et al., and the weights."""
     from ebmodel.plot import mash
 
+    units = "effect in standard errors" if bool((results["shat"] == 1.0).all()) else "effect"
     yield "weights", partial(mash.weights_figure, fit)
     if results.sizes[CONDITION] > 1:
         yield "patterns", partial(mash.covariance_patterns, fit)
     for k, name in enumerate(shown, start=1):
-        yield f"effect_{k}", partial(mash.shrinkage, results, name, found.level)
+        yield f"effect_{k}", partial(mash.shrinkage, results, name, found.level, units=units)
     if found.significant and results.sizes[CONDITION] > 1:
         yield "shared", partial(mash.shared_conditions, results, factor, found.level)
         yield "sharing", partial(mash.sharing_heatmap, results, factor, found.level)

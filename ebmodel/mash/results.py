@@ -29,7 +29,7 @@ from ebmodel.labels import (
 from ebmodel.mash import posterior as of
 from ebmodel.mash.contrasts import contrast
 from ebmodel.mash.covariances import Covariance
-from ebmodel.mash.data import Effects, tidy
+from ebmodel.mash.data import Effects, oriented, tidy
 from ebmodel.mash.prior import Prior
 from ebmodel.mash.weights import Weights
 from ebmodel.model import Array
@@ -152,7 +152,7 @@ class MashFit:
         V = ds["V"].to_numpy() if "V" in ds else None
         return tidy(ds["bhat"], ds["shat"], V, float(ds.attrs["alpha"]), tiny="missing")
 
-    def apply(self, bhat: Any, shat: Any = None, V: Any = None) -> xr.Dataset:
+    def apply(self, bhat: Any, shat: Any = None, V: Any = None, tiny: str = "refuse") -> xr.Dataset:
         """Posterior of other effects, with the prior as it is.
 
         Parameters
@@ -162,6 +162,8 @@ class MashFit:
             estimates by condition, of which the same contrasts are taken.
         V
             Correlation of their errors; that of the fit if None and it had one for all effects.
+        tiny
+            As in `ebmodel.mash.fit`.
 
         Returns
         -------
@@ -174,7 +176,7 @@ class MashFit:
         InputError
             If the data cannot be used, or are of other conditions.
         """
-        return self._applied(self._tidy(bhat, shat, V))
+        return self._applied(self._tidy(bhat, shat, V, tiny))
 
     def apply_to(
         self,
@@ -182,6 +184,8 @@ class MashFit:
         bhat: Any,
         shat: Any = None,
         V: Any = None,
+        tiny: str = "refuse",
+        *,
         chunk: int = 20_000,
         progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -191,7 +195,7 @@ class MashFit:
         ----------
         path
             Of the store; written whole or not at all.
-        bhat, shat, V
+        bhat, shat, V, tiny
             As in `apply`.
         chunk
             Effects at a time.
@@ -203,7 +207,8 @@ class MashFit:
         InputError
             As `apply`.
         """
-        effects = self._tidy(bhat, shat, V)
+        expect(chunk >= 1, "at least 1 effect", chunk, "chunk", "leave the default")
+        effects = self._tidy(bhat, shat, V, tiny)
         J = len(effects.B)
         with writing(path) as temporary:
             for first in range(0, J, chunk):
@@ -213,9 +218,9 @@ class MashFit:
                 if progress is not None:
                     progress(min(first + chunk, J))
 
-    def score(self, bhat: Any, shat: Any = None, V: Any = None) -> float:
+    def score(self, bhat: Any, shat: Any = None, V: Any = None, tiny: str = "refuse") -> float:
         """Held-out log-likelihood: sum_j log p(b_hat_j) of other effects under the prior, on the original scale."""
-        return float(of.evidence(self._tidy(bhat, shat, V), self.prior).loglik.sum())
+        return float(of.evidence(self._tidy(bhat, shat, V, tiny), self.prior).loglik.sum())
 
     def responsibilities(self, effects: Any = None) -> xr.DataArray:
         """Posterior weights of components, (effect, component); ``null``, then ``covariance.1`` ... by scale.
@@ -261,6 +266,9 @@ class MashFit:
             ``posterior`` holds ``effects`` (chain, draw, effect, condition); ``observed_data`` bhat; ``constant_data``
             shat.
         """
+        for count, word in ((draws, "draws"), (chains, "chains")):
+            expect(count >= 1, "at least 1", count, word, "ask for more")
+        expect(seed >= 0, "a seed >= 0", seed, "seed", "give another")
         some = self._some(effects)
         rng = np.random.default_rng(seed)
         drawn = of.draw(some, self.prior, chains * draws, rng).reshape(chains, draws, *some.B.shape)
@@ -293,29 +301,33 @@ class MashFit:
         every = self.effects()
         if names is None:
             return every
-        wanted = [str(name) for name in ([names] if isinstance(names, str) else names)]
+        wanted = [str(name) for name in np.atleast_1d(np.asarray(names)).tolist()]
         rows = pd.Index(every.effects).get_indexer(pd.Index(wanted))
         lacking = [name for name, row in zip(wanted, rows, strict=True) if row < 0]
         expect(not lacking, "effects of the fit", f"no {listed(lacking)}", "effects", "see fit.dataset['effect']")
         return every.take(rows)
 
-    def _tidy(self, bhat: Any, shat: Any, V: Any) -> Effects:
+    def _tidy(self, bhat: Any, shat: Any, V: Any, tiny: str) -> Effects:
         """Other data on the scale of the model, conditions in the order of the prior."""
         ds = self.dataset
         baseline = "contrast" in ds
-        if V is None:
-            stored = ds.get("measurement_V") if baseline else ds.get("V")
-            own = (not baseline and stored is None) or (stored is not None and EFFECT in stored.dims)
-            got = "a fit with one of its own for every effect"
-            expect(not own, "V", got, "apply", "give V for these effects")
-            V = None if stored is None else stored.to_numpy()
         L = ds["contrast"].rename({MEASUREMENT: CONDITION_OTHER}) if baseline else None
         conditions = ds[CONDITION].to_numpy() if L is None else L[CONDITION_OTHER].to_numpy()
-        bhat, shat = (_matched(one, conditions, word) for one, word in ((bhat, "bhat"), (shat, "shat")))
+        order = _order(bhat, conditions)
+        bhat, shat = _matched(bhat, conditions, "bhat", order), _matched(shat, conditions, "shat", order)
+        if V is None:
+            stored = ds.get("measurement_V" if baseline else "V")
+            got = "a fit with one of its own for every effect"
+            expect(stored is not None and EFFECT not in stored.dims, "V", got, "apply", "give V for these effects")
+            V = stored.to_numpy()  # type: ignore[union-attr]
+        elif (
+            order is not None and not isinstance(V, pd.DataFrame | xr.DataArray) and np.shape(V)[-2:] == 2 * order.shape
+        ):
+            V = np.asarray(V)[..., order[:, None], order]
         if L is not None:
-            taken = contrast(bhat, shat, V, L)
+            taken = contrast(bhat, shat, V, L, tiny)
             bhat, shat, V = taken.chat, taken.shat, taken.V.to_numpy()
-        found = tidy(bhat, shat, V, float(ds.attrs["alpha"]))
+        found = tidy(bhat, shat, V, float(ds.attrs["alpha"]), tiny)
         R = ds.sizes[CONDITION]
         expect(found.B.shape[1] == R, f"the fit's {R} conditions", found.B.shape[1], "bhat", "give the same conditions")
         return found
@@ -326,17 +338,37 @@ class MashFit:
         return posterior_dataset(effects, moments, evidence).assign_coords({CONDITION: conditions})
 
 
-def _matched(table: Any, conditions: NDArray[Any], where: str) -> Any:
-    """A named table's columns in the order of the fit's conditions."""
+def _frame(table: Any) -> Any:
+    """A named table as a frame of effects x conditions; others as they are."""
     if isinstance(table, xr.DataArray) and table.ndim == 2:
-        table = table.to_pandas()
+        table = oriented(table)
+        return table.to_pandas() if table.dims[1] in table.coords else table.to_numpy()
+    return table
+
+
+def _order(table: Any, conditions: NDArray[Any]) -> NDArray[np.intp] | None:
+    """Where the fit's conditions are among a table's columns; None if it has no names."""
+    table = _frame(table)
     if not isinstance(table, pd.DataFrame):
-        return table
+        return None
+    names = pd.Index([str(name) for name in table.columns])
+    lacking = [name for name in conditions if name not in names]
+    unknown = [name for name in names if name not in set(conditions.tolist())]
+    got = f"no {listed(lacking)}" if lacking else f"{listed(unknown or names[names.duplicated()])} besides"
+    good = not lacking and not unknown and names.is_unique
+    expect(good, "the conditions of the fit", got, "bhat", "match the names")
+    return names.get_indexer(pd.Index(conditions))
+
+
+def _matched(table: Any, conditions: NDArray[Any], where: str, order: NDArray[np.intp] | None) -> Any:
+    """A table's columns in the order of the fit's conditions; without names they are in that of the estimates."""
+    table = _frame(table)
+    if not isinstance(table, pd.DataFrame):
+        unnamed = order is not None and np.ndim(table) == 2 and np.shape(table)[1] == len(order)
+        return np.asarray(table)[:, order] if unnamed else table
     table = table.set_axis([str(name) for name in table.columns], axis=1)
     lacking = [name for name in conditions if name not in table.columns]
-    unknown = [name for name in table.columns if name not in set(conditions.tolist())]
-    got = f"no {listed(lacking)}" if lacking else f"{listed(unknown)} besides"
-    expect(not lacking and not unknown, "the conditions of the fit", got, where, "match the names")
+    expect(not lacking, "the conditions of the fit", f"no {listed(lacking)}", where, "match the names")
     return table[list(conditions)]
 
 

@@ -223,6 +223,7 @@ def solve(
         If a log-likelihood is NaN or +inf, an effect has likelihood zero under every component, a pseudo-count is
         negative, or lengths differ.
     """
+    expect(0.0 <= tol < np.inf, "a gap >= 0", tol, "tol", "leave the default")
     a = _checked(pseudo, likelihoods.shape[1], "pseudo-counts")
     expect(min(likelihoods.shape) > 0, "effects and components", f"shape {likelihoods.shape}", WHERE, "give some")
     if start is None:

@@ -96,7 +96,8 @@ def run(*arguments: str) -> dict[str, float]:
 @pytest.mark.parametrize(("effects", "case"), MASHR, ids=[f"{J}-{case}" for J, case in MASHR])
 def test_stages_against_mashr(benchmark, effects, case):
     if benchmark.disabled:
-        assert work(50, case)["relative_gap"] <= 1e-12
+        if effects == min(MASHR)[0]:
+            assert work(50, case)["relative_gap"] <= 1e-12
         pytest.skip("the ratio is measured with --benchmark-enable")
     found = benchmark.pedantic(run, (str(effects), case), rounds=1)
     components, *theirs, memory = MASHR[effects, case]
@@ -135,8 +136,9 @@ def test_a_million_effects(benchmark, tmp_path):
     found = benchmark.pedantic(run, ("1000000", str(tmp_path)), rounds=1)
     benchmark.extra_info |= found
     print(
-        f"\n1,000,000 x {CONDITIONS} (EZ): fit {found['fit']:.0f} s, posteriors to a store {found['apply']:.0f} s, peak "
-        f"{found['peak_mb'] / 1000:.2f} GB with the data (target {MILLION:.0f}); relative gap {found['relative_gap']:.1e}"
+        f"\n1,000,000 x {CONDITIONS} (EZ): fit {found['fit']:.0f} s, posteriors to a store {found['apply']:.0f} s; peak "
+        f"{found['peak_mb'] / 1000:.2f} GB, data included (target {MILLION:.0f}); relative gap "
+        f"{found['relative_gap']:.1e}"
     )
     assert found["peak_mb"] <= 1000 * MILLION
 
@@ -147,5 +149,5 @@ if __name__ == "__main__":
     else:
         work(50, sys.argv[2])  # compiles
         result = work(int(sys.argv[1]), sys.argv[2])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # of Linux, in KB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # of Linux, in KiB
     print(json.dumps(result | {"peak_mb": peak}))

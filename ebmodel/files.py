@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_writable", "open_dataset", "read_table", "write_figure", "write_table", "writing"]
+__all__ = ["Stored", "check_writable", "open_dataset", "read_table", "write_figure", "write_table", "writing"]
 
 ZARR_MARK = "zarr.json"  # what makes a folder a Zarr store, which may be written over
 PNG_DPI = 150
@@ -157,6 +157,22 @@ def writing(path: str | Path) -> Iterator[Path]:
             if left.is_dir():
                 shutil.rmtree(left)
             left.unlink(missing_ok=True)
+
+
+class Stored:
+    """Results that are all in one Dataset, and are written with it; ``open_fit`` of their module reads them back."""
+
+    dataset: xr.Dataset
+
+    def to_netcdf(self, path: str | Path) -> None:
+        """Write to a NetCDF file, whole or not at all."""
+        with writing(path) as temporary:
+            self.dataset.to_netcdf(temporary, engine="h5netcdf")
+
+    def to_zarr(self, path: str | Path) -> None:
+        """Write to a Zarr store, whole or not at all."""
+        with writing(path) as temporary:
+            self.dataset.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
 
 
 def open_dataset(path: str | Path, mark: str, what: str) -> xr.Dataset:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from ebmodel.data import Data, design_like, genotypes_like
 from ebmodel.errors import expect
-from ebmodel.files import open_dataset, writing
+from ebmodel.files import Stored, open_dataset
 from ebmodel.labels import CHAIN, COVARIATE, DRAW, ITERATION, SAMPLE, SNP, SNP_OTHER, START, TISSUE
 from ebmodel.model import Array, Params
 from ebmodel.posterior import draw, posterior, root
@@ -22,7 +22,7 @@ from ebmodel.statistics import Compressed, Whitened, compress, weigh, whiten
 __all__ = ["Fit", "assemble", "open_fit"]
 
 
-class Fit:
+class Fit(Stored):
     """A fitted model, or the posterior at known parameters: everything is in ``dataset``, with names kept.
 
     Parameters
@@ -248,16 +248,6 @@ class Fit:
             "fit": ds.drop_vars(["Y", *constant]),
         }
         return xr.DataTree.from_dict(groups)
-
-    def to_netcdf(self, path: str | Path) -> None:
-        """Write to a NetCDF file; `open_fit` reads it back."""
-        with writing(path) as temporary:
-            self.dataset.to_netcdf(temporary, engine="h5netcdf")
-
-    def to_zarr(self, path: str | Path) -> None:
-        """Write to a Zarr store; `open_fit` reads it back."""
-        with writing(path) as temporary:
-            self.dataset.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
 
     def __repr__(self) -> str:
         theta, shape = self.params, self.dataset.sizes

@@ -13,7 +13,7 @@ import xarray as xr
 
 from ebmodel.labels import CHAIN, QUANTITY
 
-__all__ = ["diagnose"]
+__all__ = ["bfmi", "diagnose"]
 
 RHAT, ESS_PER_CHAIN, BFMI = 1.01, 100, 0.3
 HYPERPARAMETERS = ("tau1", "beta", "eta", "sigma2", "kappa", "alpha", "heterogeneity", "error_variance",
@@ -47,7 +47,7 @@ def diagnose(tree: xr.DataTree) -> xr.Dataset:
             "r_hat": (QUANTITY, [float(r_hat[name].max()) for name in names]),
             "ess_bulk": (QUANTITY, [float(bulk[name].min()) for name in names]),
             "ess_tail": (QUANTITY, [float(tail[name].min()) for name in names]),
-            "bfmi": (CHAIN, np.atleast_1d(_bfmi(stats))),
+            "bfmi": (CHAIN, np.atleast_1d(bfmi(stats))),
             "divergences": int(stats["diverging"].sum()),
         },
         coords={QUANTITY: names, CHAIN: posterior[CHAIN]},
@@ -56,7 +56,7 @@ def diagnose(tree: xr.DataTree) -> xr.Dataset:
     return result
 
 
-def _bfmi(stats: xr.Dataset) -> np.ndarray:
+def bfmi(stats: xr.Dataset) -> np.ndarray:
     """E-BFMI of every chain: how well momentum resampling explores the energy."""
     energy = stats["energy"].to_numpy()
     with np.errstate(invalid="ignore", divide="ignore"):  # NaN for a single draw

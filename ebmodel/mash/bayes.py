@@ -35,7 +35,7 @@ import pytensor.tensor as pt
 import xarray as xr
 from numpy.typing import NDArray
 
-from ebmodel.bayes.diagnosis import BFMI, ESS_PER_CHAIN, RHAT
+from ebmodel.bayes.diagnosis import BFMI, ESS_PER_CHAIN, RHAT, bfmi
 from ebmodel.errors import InputError, expect, listed
 from ebmodel.labels import CHAIN, COMPONENT, CONDITION, CONDITION_OTHER, COVARIANCE, DRAW, EFFECT, SCALE
 from ebmodel.mash.averaging import coordinates, draw_effects, log_densities, log_likelihood, recover
@@ -521,9 +521,9 @@ def verdict(tree: xr.DataTree) -> str:
     least = ESS_PER_CHAIN * chains
     if not low >= least:
         complaints.append(f"the least effective sample size is {low:.0f} (it should be above {least}): raise draws")
-    bfmi = _bfmi(stats["energy"].to_numpy()) if "energy" in stats else np.inf
-    if not bfmi > BFMI:
-        complaints.append(f"E-BFMI is {bfmi:.2f} (it should be above {BFMI}): raise tune")
+    energy = float(bfmi(stats).min()) if "energy" in stats else np.inf
+    if not energy > BFMI:
+        complaints.append(f"E-BFMI is {energy:.2f} (it should be above {BFMI}): raise tune")
     if complaints:
         return "Not sound. " + "; ".join(complaints) + "."
     return f"Sound: R-hat at most {mixed[worst]:.3f}, effective sample size at least {low:.0f}."
@@ -548,9 +548,3 @@ def _mixing(judged: dict[str, xr.DataArray]) -> tuple[dict[str, float], float]:
         mixed = {name: float(np.nanmax([az.rhat(value).max()])) for name, value in judged.items()}
         sizes = [float(az.ess(value, method=way).min()) for value in judged.values() for way in ("bulk", "tail")]
     return mixed, min(sizes, default=0.0)
-
-
-def _bfmi(energy: Array) -> float:
-    """Least over chains: how well momentum resampling explores the energy, (chain, draw)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float((np.square(np.diff(energy, axis=1)).sum(axis=1) / energy.shape[1] / energy.var(axis=1)).min())

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ebmodel.errors import expect, listed
-from ebmodel.files import open_dataset, writing
+from ebmodel.files import Stored, open_dataset, writing
 from ebmodel.labels import (
     CHAIN,
     COMPONENT,
@@ -41,7 +41,7 @@ MARK = "null_weight"
 """A variable that tells a mash fit from other files."""
 
 
-class MashFit:
+class MashFit(Stored):
     """A fitted mash prior, and the posterior of the effects that it was fitted to; everything is in ``dataset``.
 
     Parameters
@@ -278,16 +278,6 @@ class MashFit:
         data = self.dataset.sel({EFFECT: some.effects})
         groups = {"posterior": posterior, "observed_data": data[["bhat"]], "constant_data": data[["shat"]]}
         return xr.DataTree.from_dict(groups)
-
-    def to_netcdf(self, path: str | Path) -> None:
-        """Write to a NetCDF file; `open_fit` reads it back."""
-        with writing(path) as temporary:
-            self.dataset.to_netcdf(temporary, engine="h5netcdf")
-
-    def to_zarr(self, path: str | Path) -> None:
-        """Write to a Zarr store; `open_fit` reads it back."""
-        with writing(path) as temporary:
-            self.dataset.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
 
     def __repr__(self) -> str:
         ds = self.dataset

@@ -136,8 +136,8 @@ def test_a_million_effects(benchmark, tmp_path):
     found = benchmark.pedantic(run, ("1000000", str(tmp_path)), rounds=1)
     benchmark.extra_info |= found
     print(
-        f"\n1,000,000 x {CONDITIONS} (EZ): fit {found['fit']:.0f} s, posteriors to a store {found['apply']:.0f} s; peak "
-        f"{found['peak_mb'] / 1000:.2f} GB, data included (target {MILLION:.0f}); relative gap "
+        f"\n1,000,000 x {CONDITIONS} (EZ): fit {found['fit']:.0f} s, posteriors to a store {found['apply']:.0f} s; "
+        f"peak {found['peak_mb'] / 1000:.2f} GB, data included (target {MILLION:.0f}); relative gap "
         f"{found['relative_gap']:.1e}"
     )
     assert found["peak_mb"] <= 1000 * MILLION

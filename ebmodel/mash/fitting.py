@@ -148,7 +148,7 @@ def fit(
         bhat, shat, V = taken.chat, taken.shat, taken.V.to_numpy()
     effects = tidy(bhat, shat, V, alpha, tiny)
     say("covariances")
-    chosen, note = _covariances(covariances, effects, strong, components)
+    chosen, notes = _covariances(covariances, effects, strong, components)
     omegas = scaling_grid(effects) if grid is None else check_grid(grid)
     say(f"weights of {len(chosen) * len(omegas) + pointmass:,} components")
     likelihood = LogLikelihood(effects, Components.of(chosen, omegas, pointmass=pointmass), memory)
@@ -157,8 +157,8 @@ def fit(
     prior = _prior(weights.pi, chosen, omegas, effects, pointmass=pointmass)
     if posterior:
         say("posteriors")
-    status = "; ".join([_status(weights), *note, *([_warning(effects)] if V is None else [])]).rstrip("; ")
-    return MashFit(assemble(effects, prior, weights, status, about, posterior=posterior))
+    words = [_status(weights), *notes, *(_correlated(effects) if V is None else [])]
+    return MashFit(assemble(effects, prior, weights, "; ".join(words), about, posterior=posterior))
 
 
 def _estimated(method: str, effects: Effects, settings: dict[str, Any]) -> Array | None:
@@ -174,7 +174,6 @@ def _estimated(method: str, effects: Effects, settings: dict[str, Any]) -> Array
     do = "give V, or V='estimate', which takes effects with missing cells too"
     expect(len(rows) > R, f"more than {R} effects without missing cells", len(rows), "bhat", do)
     some = effects.take(rows[:: -(-len(rows) // EM_ROWS)])
-
     tables = [pd.DataFrame(part, some.effects, some.conditions) for part in (some.B, some.S)]
 
     def fitted(C: Array) -> MashFit:
@@ -183,21 +182,21 @@ def _estimated(method: str, effects: Effects, settings: dict[str, Any]) -> Array
     return correlation_by_em(some.B, some.S, fitted)[0].to_numpy()
 
 
-def _warning(effects: Effects) -> str:
-    """A word where V was taken for the identity and what looks null says otherwise; empty if it does not."""
+def _correlated(effects: Effects) -> list[str]:
+    """A word where V was taken for the identity and what looks null says otherwise."""
     try:
         C = null_correlation(effects.B, effects.S)
     except InputError:  # hardly anything looks null
-        return ""
+        return []
     rho = C.to_numpy()[np.triu_indices(len(C), 1)]
     mean = float(np.sqrt(np.mean(rho**2))) if rho.size else 0.0
     # of n independent pairs n rho^2 is 1 on average
     if mean < CORRELATED or C.attrs["effects"] * mean**2 < 4.0:
-        return ""
-    return (
+        return []
+    return [
         f"errors look correlated between conditions (by {mean:.2f}, root mean square) and V is the identity: shared "
         "errors pass for effects; fit with V='estimate' or 'em'"
-    )
+    ]
 
 
 def _baseline(taken: Contrast, effects: Effects) -> dict[str, Any]:

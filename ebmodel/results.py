@@ -257,6 +257,11 @@ class Fit(Stored):
             f"loglik {self.loglik:.3f}; {self.status}>"
         )
 
+    def _repr_html_(self) -> str:
+        from ebmodel.reports.cards import of_fit
+
+        return of_fit(self)
+
     def _covariance(self) -> Array | None:
         ds = self.dataset
         return ds["beta_covariance"].to_numpy() if "beta_covariance" in ds else None

@@ -628,3 +628,9 @@ def test_wheat_compared(run: Callable[..., Any], tmp_path: Path) -> None:
     assert "Draws: Sound" in printed
     assert "EM's eta (0, on the boundary) lies below its interval" in printed
     assert "its eta is 0, which gives all active tissues one effect, known exactly" in printed
+
+
+def test_a_shell_completes_commands_and_sub_commands():
+    asked = os.environ | {"_EBMODEL_COMPLETE": "complete_bash", "COMP_WORDS": "ebmodel mash ", "COMP_CWORD": "2"}
+    run = subprocess.run([EBMODEL], env=asked, capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["fit", "apply", "report"], run.stderr

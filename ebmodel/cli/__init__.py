@@ -24,7 +24,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Empirical-Bayes multi-tissue eQTL regression (Xue & Li): fit it, look at it, check it.",
 )
 for command in (fitting.fit, bayes.sample, bayes.compare, checking.check, simulation.simulate, demonstration.demo):

@@ -287,6 +287,11 @@ class MashFit(Stored):
             f"loglik {self.loglik:.3f}, gap {self.gap:.1e}; {self.status}>"
         )
 
+    def _repr_html_(self) -> str:
+        from ebmodel.reports.cards import of_mash
+
+        return of_mash(self)
+
     def _some(self, names: Any) -> Effects:
         every = self.effects()
         if names is None:

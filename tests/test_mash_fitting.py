@@ -11,6 +11,7 @@ from ebmodel import mash
 from ebmodel.errors import InputError
 from ebmodel.mash import dense
 from ebmodel.mash.covariances import Covariance, canonical
+from ebmodel.mash.data import tidy
 
 J, R = 240, 3
 NAMES = ["liver", "lung", "skin"]
@@ -217,12 +218,18 @@ def test_kinds_of_covariances_by_name(data):
     kinds = both.dataset["kind"].to_numpy().tolist()
     assert kinds.count("canonical") == R + 5
     assert kinds.count("data-driven") >= 2
+    recipe = mash.data_driven(tidy(*data), directions="kept", empirical=False)
+    assert [U.name for U in both.prior.covariances[R + 5 :]] == [U.name for U in recipe]
+    for mine, its in zip(both.prior.covariances[R + 5 :], recipe, strict=True):
+        np.testing.assert_allclose(mine.matrix, its.normalised().matrix, atol=1e-14)
     alone = mash.fit(*data, covariances="data-driven", components=2)
     assert set(alone.dataset["kind"].to_numpy()) == {"data-driven"}
     np.testing.assert_array_equal(mash.fit(*data, covariances=["data-driven"], components=2).mean, alone.mean)
     full = mash.fit(*data, covariances="full-rank")
-    names = {U.name for U in both.prior.covariances if U.kind == "data-driven" and U.rank == R}
-    assert {U.name for U in full.prior.covariances} == names
+    every = mash.data_driven(tidy(*data))
+    assert {U.name for U in full.prior.covariances} == {U.name for U in every if U.rank == R}
+    three = mash.fit(*data, covariances=("canonical", "data-driven", "full-rank"))
+    assert {U.name for U in three.prior.covariances} >= {U.name for U in (*recipe, *full.prior.covariances)}
 
 
 def test_it_says_when_it_had_to_leave_covariances_out():

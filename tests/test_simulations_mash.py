@@ -177,7 +177,7 @@ def test_the_study_runs_and_is_shown(small, tmp_path):
     shown = study.table(study.read())
     assert "shared, structured: RRMSE |" in shown
     assert "independent: power at 0.05" in shown
-    assert "- Independent: RRMSE of mash against ash " in shown
+    assert "- Independent: RRMSE of mashr's recipe against ash " in shown
     assert study.draw().stat().st_size > 10_000
     study.write_tables()
     assert (tmp_path / "tables" / "mash_accuracy.csv").is_file()

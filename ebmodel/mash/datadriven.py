@@ -125,7 +125,8 @@ def data_driven(
     directions
         ``"free"``: covariances of low rank turn to where the likelihood is highest. ``"kept"``: they keep their column
         space, as mashr's ``cov_ed`` has it, and those of one component change in size alone, which the mixture's grid
-        undoes.
+        undoes. Free ones fit strong effects better, and make signs more certain than they are where effects are not
+        shared as they have it.
     empirical
         Whether to start also from the second moments of all strong rows, of full rank.
     shrinkage

@@ -74,12 +74,12 @@ def fit(
         b/s^alpha is what the prior is for: 0 ("EE"), the size of effects has nothing to do with standard errors; 1
         ("EZ"), it is proportional to them.
     covariances
-        Kinds: ``"canonical"``; ``"data-driven"``, those that extreme deconvolution learns from strong effects, mashr's
-        recipe; ``"full-rank"``, the one of them that is of full rank. Or name -> matrix (condition, condition) or
-        factor (condition, rank); or `ebmodel.mash.Covariance` s. None: canonical and, where strong effects suffice,
-        full-rank. (One of low rank ties an effect's sign in a condition to those in others: where it is surely not
-        null in one, the lfsr is next to 0 in all, and up to nine in ten such calls may be wrong where effects are not
-        shared.)
+        Kinds: ``"canonical"``; ``"data-driven"``, mashr's recipe: principal components of strong effects, refined by
+        extreme deconvolution; ``"full-rank"``, the strong effects' second moments, refined likewise and shrunk to their
+        diagonal. Or name -> matrix (condition, condition) or factor (condition, rank); or `ebmodel.mash.Covariance` s.
+        None: canonical and, where strong effects suffice, full-rank. (A covariance of low rank ties an effect's sign
+        in a condition to those in others: where it is surely not null in one, the lfsr is next to 0 in all, too sure
+        where effects are not shared so.)
     strong
         Rows for data-driven covariances, as numbers or booleans; by default those whose largest \|z\| stands out
         (`ebmodel.mash.strong_effects`). Weights are fitted to all rows, which should not be chosen for strength.
@@ -233,15 +233,26 @@ def _covariances(asked: Any, effects: Effects, strong: Any, components: int) -> 
     found, notes = canonical(effects.conditions) if CANONICAL in kinds else [], []
     if DATA_DRIVEN in kinds or FULL_RANK in kinds:
         try:
-            learned = data_driven(effects, components, strong)
-            kept = [U for U in learned if DATA_DRIVEN in kinds or U.rank == len(effects.conditions)]
-            found += kept
-            notes += [] if kept else ["canonical covariances alone: none that was learned is of full rank"]
+            learned = _learned(kinds, effects, strong, components)
+            found += learned
+            notes += [] if learned else ["canonical covariances alone: none that was learned is of full rank"]
         except InputError:
             if asked is not None or strong is not None:
                 raise
             notes.append("canonical covariances alone: too few strong effects to learn others from")
     return gather(found, effects.conditions), notes
+
+
+def _learned(kinds: list[str], effects: Effects, strong: Any, components: int) -> list[Covariance]:
+    """Covariances of strong effects: as mashr learns them, and that of full rank."""
+    found: list[Covariance] = []
+    if DATA_DRIVEN in kinds:
+        found += data_driven(effects, components, strong, directions="kept", empirical=False)
+    if FULL_RANK in kinds:
+        have = {U.name for U in found}  # of few conditions several components are of full rank
+        every = data_driven(effects, components, strong)
+        found += [U for U in every if U.rank == len(effects.conditions) and U.name not in have]
+    return found
 
 
 def _pseudo(

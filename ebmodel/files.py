@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Stored", "check_writable", "open_dataset", "read_table", "write_figure", "write_table", "writing"]
+__all__ = [
+    "Stored",
+    "check_writable",
+    "open_dataset",
+    "read_table",
+    "reading",
+    "write_figure",
+    "write_table",
+    "writing",
+]
 
 ZARR_MARK = "zarr.json"  # what makes a folder a Zarr store, which may be written over
 PNG_DPI = 150
@@ -192,19 +201,38 @@ def open_dataset(path: str | Path, mark: str, what: str) -> xr.Dataset:
     InputError
         If the path is missing or holds something else.
     """
+    with reading(path, what, "fit again") as settings, xr.open_dataset(path, **settings) as source:
+        dataset: xr.Dataset = source.load()
+    expect(mark in dataset, what, "another file", str(path), "check the path")
+    return dataset
+
+
+@contextmanager
+def reading(path: str | Path, what: str, do: str) -> Iterator[dict[str, Any]]:
+    """Give xarray's settings for a NetCDF file or a Zarr store; what goes wrong with it is an `InputError`.
+
+    Parameters
+    ----------
+    path
+        Of the file or folder.
+    what
+        It should be.
+    do
+        The remedy, if it cannot be read.
+
+    Raises
+    ------
+    InputError
+        If the path is missing or cannot be read.
+    """
     path = Path(path)
     expect(path.exists(), what, "no such file", str(path), "check the path")
     try:
-        dataset: xr.Dataset
-        if path.is_dir():
-            dataset = xr.open_zarr(path, consolidated=False).load()
-        else:
-            with xr.open_dataset(path, engine="h5netcdf") as source:
-                dataset = source.load()
+        yield {"engine": "zarr", "consolidated": False} if path.is_dir() else {"engine": "h5netcdf"}
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(what, f"{error}".split("\n")[0], str(path), "fit again") from error
-    expect(mark in dataset, what, "another file", str(path), "check the path")
-    return dataset
+        raise InputError(what, f"{error}".split("\n")[0], str(path), do) from error
 
 
 def write_table(path: Path, table: pd.DataFrame, *, index: bool = False) -> Path:

@@ -27,7 +27,7 @@ keeps the latter alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +36,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 import ebmodel.mash
@@ -303,17 +304,29 @@ LOOKS = {
 
 def figure(results: pd.DataFrame) -> Figure:
     """The published figure's two rows: the curves, and RRMSE below, by scenario."""
-    every = _cells(results)
-    drawing = Figure(figsize=(2.6 * len(every) + 0.5, 5.6), layout="constrained")
-    panels = drawing.subplots(2, len(every), squeeze=False, sharey="row")
-    for column, (name, group) in enumerate(every):
-        curves(panels[0, column], group)
-        bars(panels[1, column], group)
-        panels[0, column].set_title(SCENARIOS[name], fontsize=10)
+    drawing, panels = two_rows(_cells(results), SCENARIOS, curves, bars, 2.6, 5.6)
     panels[0, 0].set_ylabel("true positive rate, right sign")
     panels[1, 0].set_ylabel("RRMSE")
     drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return drawing
+
+
+def two_rows(
+    cells: Sequence[tuple[str, pd.DataFrame]],
+    titles: Mapping[str, str],
+    above: Callable[[Axes, pd.DataFrame], None],
+    below: Callable[[Axes, pd.DataFrame], None],
+    wide: float,
+    tall: float,
+) -> tuple[Figure, NDArray[np.object_]]:
+    """A column of two panels for every cell, inches wide; the figure and its panels (2, cell)."""
+    drawing = Figure(figsize=(wide * len(cells) + 0.5, tall), layout="constrained")
+    panels = drawing.subplots(2, len(cells), squeeze=False, sharey="row")
+    for column, (name, group) in enumerate(cells):
+        above(panels[0, column], group)
+        below(panels[1, column], group)
+        panels[0, column].set_title(titles[name], fontsize=10)
+    return drawing, panels
 
 
 def curves(ax: Axes, group: pd.DataFrame) -> None:

@@ -53,7 +53,7 @@ from ebmodel.results import Fit
 from ebmodel.simulate.draws import Draws, at_random, labelled
 from simulations import metrics
 from simulations.estimators import Estimate as OfGene
-from simulations.mash import mean_and_error, ratio_and_error, shown
+from simulations.mash import mean_and_error, ratio_and_error, shown, two_rows
 from simulations.study import Cell, Comparison, Study
 from simulations.tables import Table
 
@@ -509,13 +509,7 @@ LOOKS = {
 
 def figure(results: pd.DataFrame) -> Figure:
     """By world: MSE of the signal over that of least squares, and the reliability in genes with effects."""
-    every = _cells(results)
-    drawing = Figure(figsize=(2.2 * len(every) + 0.5, 5.4), layout="constrained")
-    panels = drawing.subplots(2, len(every), squeeze=False, sharey="row")
-    for column, (name, group) in enumerate(every):
-        points(panels[0, column], group)
-        reliability(panels[1, column], group)
-        panels[0, column].set_title(WORLDS[name], fontsize=10)
+    drawing, panels = two_rows(_cells(results), WORLDS, points, reliability, 2.2, 5.4)
     panels[0, 0].set(ylabel="MSE of Xβ over OLS's", ylim=(0.0, None))
     panels[1, 0].set_ylabel("share active, genes with effects")
     drawing.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)

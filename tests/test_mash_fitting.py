@@ -218,7 +218,7 @@ def test_kinds_of_covariances_by_name(data):
     kinds = both.dataset["kind"].to_numpy().tolist()
     assert kinds.count("canonical") == R + 5
     assert kinds.count("data-driven") >= 2
-    recipe = mash.data_driven(tidy(*data), directions="kept", empirical=False)
+    recipe = mash.data_driven(tidy(*data), empirical=False)
     assert [U.name for U in both.prior.covariances[R + 5 :]] == [U.name for U in recipe]
     for mine, its in zip(both.prior.covariances[R + 5 :], recipe, strict=True):
         np.testing.assert_allclose(mine.matrix, its.normalised().matrix, atol=1e-14)

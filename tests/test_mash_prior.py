@@ -48,11 +48,13 @@ def test_the_covariance_of_an_effect():
 
 
 def test_components_that_count():
-    components, log_weights = active(prior())
+    components, log_weights, kept = active(prior())
+    np.testing.assert_array_equal(kept, np.flatnonzero(prior().flat))
     np.testing.assert_array_equal(components.covariance, [-1, 0, 0, 1])
     np.testing.assert_array_equal(components.omega2, [0.0, 0.25, 4.0, 4.0])
     np.testing.assert_allclose(np.exp(log_weights), [0.4, 0.1, 0.2, 0.3])
-    components, _ = active(prior(1.0))
+    components, _, kept = active(prior(1.0))
+    assert kept.tolist() == [0]
     assert components.covariances == ()
     assert components.factors.shape == (2, 0)
 

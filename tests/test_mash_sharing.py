@@ -16,7 +16,7 @@ from ebmodel.errors import InputError
 from ebmodel.mash import sharing
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "mash_reference"
-CASES = ["A", "C", "D_hetero", "E_hetero_V", "F_missing_alpha1", "G_nopointmass"]
+CASES = ["A", "C", "D_hetero", "E_hetero_V", "F_missing_alpha1", "G_nopointmass", "G_nullweight100"]
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference results are not here")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from ebmodel.errors import InputError, expect
-from ebmodel.files import writing
+from ebmodel.errors import expect
+from ebmodel.files import reading, writing
 
 __all__ = ["open_posterior", "save_posterior"]
 
@@ -52,14 +52,8 @@ def open_posterior(path: str | Path) -> xr.DataTree:
     InputError
         If the path is missing or holds something else.
     """
-    path = Path(path)
-    expect(path.exists(), KIND, "no such file", str(path), "check the path")
-    settings = {"engine": "zarr", "consolidated": False} if path.is_dir() else {"engine": "h5netcdf"}
-    try:
-        with xr.open_datatree(path, **settings) as source:
-            tree = source.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(KIND, f"{error}".split("\n")[0], str(path), "sample again") from error
+    with reading(path, KIND, "sample again") as settings, xr.open_datatree(path, **settings) as source:
+        tree = source.load()
     expect("posterior" in tree.children, KIND, "another file", str(path), "check the path")
     return tree
 

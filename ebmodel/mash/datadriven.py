@@ -7,10 +7,8 @@ centred), and of its first components one covariance each and one of all togethe
 
 which are observed patterns, errors included; extreme deconvolution (`ebmodel.mash.deconvolution`) takes these off.
 
-Two departures, by default: covariances of one component may turn, and one of full rank, shrunk, is learned as well. In
-simulations with 44 conditions and 150 to 300 strong rows the root mean squared error of other effects, against that of
-mashr's recipe, was .056 for .060 where effects are of full rank and shared, .025 for .029 where they are of rank 1, and
-.088 for .087 where they are independent between conditions, so that there is nothing to learn.
+Two departures: one of full rank, shrunk, is learned as well; and covariances of low rank may turn, if asked to. What
+either does to errors and to the lfsr is measured in the study ``mash`` of ``simulations``.
 """
 
 from __future__ import annotations
@@ -110,7 +108,7 @@ def data_driven(
     components: int = 5,
     strong: Any = None,
     *,
-    directions: Directions = "free",
+    directions: Directions = "kept",
     empirical: bool = True,
     shrinkage: float | None = None,
     tol: float = 1e-5,
@@ -123,9 +121,9 @@ def data_driven(
     effects, components, strong
         As `pca`.
     directions
-        ``"free"``: covariances of low rank turn to where the likelihood is highest. ``"kept"``: they keep their column
-        space, as mashr's ``cov_ed`` has it, and those of one component change in size alone, which the mixture's grid
-        undoes. Free ones fit strong effects better, and make signs more certain than they are where effects are not
+        ``"kept"``: covariances of low rank keep their column space, as mashr's ``cov_ed`` has it, and those of one
+        component change in size alone, which the mixture's grid undoes. ``"free"``: they turn to where the likelihood
+        is highest. Free ones fit strong effects better, and make signs more certain than they are where effects are not
         shared as they have it.
     empirical
         Whether to start also from the second moments of all strong rows, of full rank.

@@ -247,10 +247,11 @@ def _learned(kinds: list[str], effects: Effects, strong: Any, components: int) -
     """Covariances of strong effects: as mashr learns them, and that of full rank."""
     found: list[Covariance] = []
     if DATA_DRIVEN in kinds:
-        found += data_driven(effects, components, strong, directions="kept", empirical=False)
+        found += data_driven(effects, components, strong, empirical=False)
     if FULL_RANK in kinds:
         have = {U.name for U in found}  # of few conditions several components are of full rank
-        every = data_driven(effects, components, strong)
+        # those of low rank are learned beside it and left out: free to turn, they take all that is theirs
+        every = data_driven(effects, components, strong, directions="free")
         found += [U for U in every if U.rank == len(effects.conditions) and U.name not in have]
     return found
 

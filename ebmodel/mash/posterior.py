@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebmodel.mash import rowwise
 from ebmodel.mash.data import Effects
@@ -59,12 +60,15 @@ class Moments:
         return np.asarray(np.minimum(self.lfdr + np.minimum(self.negative, self.positive), 1.0))
 
 
-def active(prior: Prior) -> tuple[Components, Array]:
-    """Components that count, and the logarithms of their weights; among them the point mass, be its weight 0."""
+def active(prior: Prior) -> tuple[Components, Array, NDArray[np.intp]]:
+    """Components that count, the logarithms of their weights, and which of all they are.
+
+    Among them is the point mass, be its weight 0.
+    """
     components, weights = Components.of(prior.covariances, prior.grid, pointmass=prior.pointmass), prior.flat
     kept = np.flatnonzero((weights >= LEAST) | (components.covariance < 0))
     counted = np.where(weights[kept] >= LEAST, weights[kept], 0.0)
-    return components.take(kept), np.log(counted, where=counted > 0.0, out=np.full(len(kept), -np.inf))
+    return components.take(kept), np.log(counted, where=counted > 0.0, out=np.full(len(kept), -np.inf)), kept
 
 
 @one_thread
@@ -83,7 +87,7 @@ def posterior(effects: Effects, prior: Prior) -> tuple[Moments, Evidence]:
     Moments, Evidence
         On the original scale.
     """
-    components, log_weights = active(prior)
+    components, log_weights, _ = active(prior)
     shape = effects.B.shape
     sums = [np.zeros(shape) for _ in range(5)]  # E b, Var b, P(b < 0), P(b > 0), P(b = 0)
     loglik, bayes = np.empty(shape[0]), np.full(shape[0], np.nan)
@@ -93,7 +97,7 @@ def posterior(effects: Effects, prior: Prior) -> tuple[Moments, Evidence]:
         joint = block + log_weights
         loglik[piece.rows] = _logsumexp(joint)
         bayes[piece.rows] = _log10_bf(block, joint, components, log_weights)
-        w = _shares(joint)
+        w = _normalised(joint)
         found = [np.zeros((len(piece.rows), shape[1])) for _ in sums]
         _accumulate(effects, components, piece, w, shared, found)
         for whole, part in zip(sums, found, strict=True):
@@ -111,7 +115,7 @@ def posterior(effects: Effects, prior: Prior) -> tuple[Moments, Evidence]:
 @one_thread
 def evidence(effects: Effects, prior: Prior) -> Evidence:
     """Evidence alone: what scoring held-out effects needs."""
-    components, log_weights = active(prior)
+    components, log_weights, _ = active(prior)
     loglik, bayes = np.empty(len(effects.B)), np.empty(len(effects.B))
     for piece, block in evaluate(effects, components, pieces(effects)):
         joint = block + log_weights
@@ -123,13 +127,11 @@ def evidence(effects: Effects, prior: Prior) -> Evidence:
 @one_thread
 def responsibilities(effects: Effects, prior: Prior) -> Array:
     """Posterior weights of all components of the prior, (effect, component)."""
-    components, log_weights = active(prior)
+    components, log_weights, columns = active(prior)
     found = np.zeros((len(effects.B), len(prior.flat)))
-    null = Components.of(prior.covariances, prior.grid, pointmass=prior.pointmass).covariance < 0
-    columns = np.flatnonzero((prior.flat >= LEAST) | null)
     for piece, block in evaluate(effects, components, pieces(effects)):
         joint = block + log_weights
-        found[np.ix_(piece.rows, columns)] = _shares(joint)
+        found[np.ix_(piece.rows, columns)] = _normalised(joint)
     return found
 
 
@@ -198,14 +200,14 @@ class _Shares:
 
 def _apart(effects: Effects, prior: Prior) -> Iterator[tuple[Piece, Array, Components, Shared, Array]]:
     """Pieces that share V_O, or are of one effect, with the weights of components and y."""
-    components, log_weights = active(prior)
+    components, log_weights, _ = active(prior)
     shares = _Shares(effects, components)
     for piece in pieces(effects):
         alone = [piece] if piece.group >= 0 else [Piece(piece.rows[[i]], -1) for i in range(len(piece.rows))]
         for part in alone:
             _, block = next(evaluate(effects, components, [part]))
             joint, shared = block + log_weights, shares.of(part)
-            w = _shares(joint)
+            w = _normalised(joint)
             yield part, w, components, shared, effects.B[part.rows][:, shared.observed] @ shared.T
 
 
@@ -237,7 +239,7 @@ def _tables(components: Components, shared: Shared) -> tuple[Array, Array]:
     return shrink, variance
 
 
-def _shares(joint: Array) -> Array:
+def _normalised(joint: Array) -> Array:
     """Posterior weights of components, which add up to 1 however large the log-likelihoods that they are made of."""
     w = np.exp(joint - joint.max(axis=1, keepdims=True))
     return np.asarray(w / w.sum(axis=1, keepdims=True))

@@ -73,7 +73,7 @@ def execute(name: str) -> tuple[str, NotebookNode, float]:
 
 
 def faults(text: NotebookNode, notebook: NotebookNode) -> list[str]:
-    """What is wrong with a stored notebook: cells that are not the text's, not run, out of order, or with complaints."""
+    """What is wrong with a stored notebook: cells that are not the text's, not run in order, or that complain."""
     ours, theirs = ([(cell.cell_type, cell.source) for cell in nb.cells] for nb in (text, notebook))
     if ours != theirs:
         sources = ["\n".join(f"[{kind}]\n{source}" for kind, source in cells).splitlines() for cells in (ours, theirs)]
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         unknown = set(options.name) - set(names())
-        expect(not unknown, f"names among {', '.join(names())}", ", ".join(sorted(unknown)), "the command", "choose one")
+        expect(not unknown, f"one of {', '.join(names())}", ", ".join(sorted(unknown)), "the command", "choose one")
         return options.do(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

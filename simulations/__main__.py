@@ -17,7 +17,8 @@ from ebmodel.errors import InputError, expect
 if TYPE_CHECKING:
     from simulations.study import Study
 
-README = Path(__file__).parent.parent / "README.md"
+PAGES = Path(__file__).parent.parent / "README.md", Path(__file__).parent / "README.md"
+"""Where results are shown: between markers, each of which stands on one page."""
 MODULES = {
     "settings": "settings",
     "readings": "readings",
@@ -103,9 +104,16 @@ def find(name: str, out: Path | None = None) -> Study:
 
 
 def insert(text: str, name: str, shown: str) -> str:
-    """Replace what stands between the README's markers for a study."""
+    """Replace what stands between a page's markers for a study."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     return pattern.sub(lambda found: f"{found[1]}\n{shown}\n\n{found[2]}", text)
+
+
+def shows(name: str, shown: str) -> bool:
+    """Whether one page, and no other, has the markers and what belongs between them."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    having = [text for text in texts if f"<!-- {name} -->" in text]
+    return len(having) == 1 and insert(having[0], name, shown) == having[0]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("study", nargs="+", help="names (`list` shows them), or one of your own: FILE.py:VARIABLE")
     run.add_argument("--replications", type=int, help="replications a cell; the study's own number if not given")
     run.set_defaults(do=_run)
-    what = "run what the audit lacks, then write figures, tables, report and README"
+    what = "run what the audit lacks, then write figures, tables, report and READMEs"
     report = commands.add_parser("report", help=what)
     report.add_argument("--stored", action="store_true", help="run nothing: fail where results are lacking")
     report.add_argument("--replications", type=int, help="a quick look: no more than this many in a cell")
@@ -167,10 +175,11 @@ def _report(options: argparse.Namespace) -> int:
     for name, text in shown.items():
         print(f"\n{name}\n\n{text}")
     if options.out is None:
-        text = README.read_text(encoding="utf-8")
-        for name, part in shown.items():
-            text = insert(text, name, part)
-        README.write_text(text, encoding="utf-8")
+        for page in PAGES:
+            text = page.read_text(encoding="utf-8")
+            for name, part in shown.items():
+                text = insert(text, name, part)
+            page.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -116,15 +116,19 @@ def cell_table(results: pd.DataFrame) -> Table:
 
 def table(results: pd.DataFrame) -> str:
     """The counts, and where the print fails."""
+    return f"{as_table(results).markdown()}\n\n{finding(results)}"
+
+
+def finding(results: pd.DataFrame) -> str:
+    """Where the print fails."""
     cells = by_cell(results)
     false = cells[cells["z_printed"] > SURE]
     if false.empty:
-        return as_table(results).markdown()
+        return "The printed bound is false in no cell."
     tau1, ratio = (f"{false[key].min():g}" for key in ("tau1", "ratio"))
     worst = (false["printed"] / false["gain"]).max()
     where = f"only in cells with τ₁ ≥ {tau1} and η/σ² ≥ {ratio}, by a factor of up to {worst:.1f}"
-    text = f"The printed bound is false {where}."
-    return f"{as_table(results).markdown()}\n\n{text}"
+    return f"The printed bound is false {where}."
 
 
 def figure(results: pd.DataFrame) -> Figure:

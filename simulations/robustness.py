@@ -260,6 +260,17 @@ def finding(results: pd.DataFrame) -> str:
     return " ".join(filter(None, sentences))
 
 
+def headline(results: pd.DataFrame) -> str:
+    """Where the paper's fit calls most tissues active that are not."""
+    measure, found = MEASURES["sure"], measured(results, "eb", "sure")
+    worst = max((key for key in found if key[0] != FEW), key=lambda key: found[key].value)
+    value, base = (_plain(found[key], measure) for key in (worst, (MODEL, 0.0)))
+    return (
+        f"Of the violations tried {label(*worst)} misleads most: of the tissues with P(I=1) > 0.95 {value} are "
+        f"inactive, {base} under the model."
+    )
+
+
 def others(results: pd.DataFrame) -> str:
     """What it shows of the other fits."""
     return " ".join(filter(None, [*(_other(results, part) for part in OTHERS), _exact(results)]))

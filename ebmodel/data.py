@@ -47,9 +47,13 @@ class Data:
     C: Array
     """(sample, covariate) covariates, the intercept among them; no columns where there are none."""
     samples: NDArray[Any]
+    """(sample,) their names, as those of the others."""
     snps: NDArray[Any]
+    """(snp,)."""
     tissues: NDArray[Any]
+    """(tissue,)."""
     covariates: NDArray[Any]
+    """(covariate,); a text column has one name for every level that it became."""
     where: tuple[str, str] = ("genotypes", "expression")
     """What X and Y are called in error messages: their files, if they came from files."""
 

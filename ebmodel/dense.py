@@ -226,6 +226,7 @@ class Variational(NamedTuple):
     """Where a step of the variational EM arrives: the parameters, and q."""
 
     params: Params
+    """theta after the step, kappa included."""
     T: Array
     """q(I(t)=1), (m,)."""
     mu: Array

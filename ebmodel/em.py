@@ -36,11 +36,15 @@ class State(NamedTuple):
     """theta in whitened coordinates, with what is believed of gamma where that is latent."""
 
     tau1: float
+    """(4): share of active tissues."""
     gamma: Array
-    """E gamma where gamma is latent."""
+    """(rank,) the slab's mean, L gamma = beta; E gamma where gamma is latent."""
     eta: float
+    """(3): scale of the slab's covariance."""
     sigma2: float
+    """(1): error variance."""
     belief: Belief = POINT
+    """What is known of gamma beside its expectation; for a parameter nothing."""
 
 
 @kernel
@@ -94,7 +98,11 @@ def nothing(stats: Statistics, state: State) -> State:
 
 
 def from_responsibilities(stats: Statistics, T: Array, kind: int = FREE) -> State:
-    """Parameters from responsibilities alone: one M-step, with sigma2 + eta = mean of y^2 to weigh least squares by."""
+    """Parameters from responsibilities T (tissue,) alone: one M-step.
+
+    Least squares are weighed by sigma2 and eta d of equal size, sigma2 + eta mean(d) being the mean of y^2; ``kind`` is
+    what the slab's mean is (`ebmodel.mean`).
+    """
     sigma2 = float(np.sum(stats.yy) / np.sum(stats.n)) / 2.0
     eta = sigma2 / float(np.mean(stats.d))
     about = certain(stats, eta) if kind == HIERARCHICAL else ORIGIN if kind == ZERO else POINT

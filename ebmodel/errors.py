@@ -8,7 +8,19 @@ __all__ = ["InputError", "expect", "listed"]
 
 
 class InputError(ValueError):
-    """Input that cannot be used, described in one line: ``expected ..., got ..., in ...; do ...``."""
+    """Input that cannot be used, described in one line: ``expected ..., got ..., in ...; do ...``.
+
+    Parameters
+    ----------
+    expected
+        What would have been right.
+    got
+        What came.
+    where
+        In which file, argument, tissue or SNP.
+    do
+        The remedy.
+    """
 
     def __init__(self, expected: str, got: str, where: str, do: str) -> None:
         super().__init__(f"expected {expected}, got {got}, in {where}; do {do}")
@@ -19,7 +31,18 @@ class InputError(ValueError):
         return type(self), self.parts
 
     def within(self, where: str) -> InputError:
-        """The same, said to have happened in a larger place."""
+        """Say the same of a larger place.
+
+        Parameters
+        ----------
+        where
+            The larger place, such as a file, within which the error happened.
+
+        Returns
+        -------
+        InputError
+            A new one; the caller raises it.
+        """
         expected, got, here, do = self.parts
         return type(self)(expected, got, f"{where}, {here}", do)
 

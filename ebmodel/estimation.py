@@ -35,10 +35,13 @@ class Estimate:
     """theta and how it was found."""
 
     params: Params
+    """theta, its slab included."""
     search: Search
+    """What the optimiser did, and why it stopped."""
     whitened: Whitened
     """The data under the slab that was chosen."""
     state: em.State
+    """theta in whitened coordinates."""
     responsibilities: Array
     """(tissue,) T_t = P(I(t)=1 | Y)."""
     covariance: Array | None
@@ -46,6 +49,7 @@ class Estimate:
     learned: Mapping[str, int]
     """Parameters beside tau1, eta and sigma2 that were maximised over, by name: how many."""
     notes: tuple[str, ...]
+    """On what was learned, for the fit's status."""
 
 
 def estimate(
@@ -67,8 +71,10 @@ def estimate(
     ----------
     compressed
         The data.
-    tissues, where
-        Their names and what the expression is called, for error messages.
+    tissues : (tissue,)
+        Their names, for error messages.
+    where
+        What the expression is called, for the same.
     slab, mean, n_starts, seed, tol, max_iter, errors
         As in `ebmodel.fit`.
     near
@@ -124,7 +130,7 @@ def estimate(
 
 
 def whiten_weighed(compressed: Compressed, slab: Slab, omega: Array | None) -> Whitened:
-    """The data under a slab's shape and relative error variances."""
+    """The data under a slab's shape and relative error variances omega (tissue,); None for equal ones."""
     stats, whitening = whiten(compressed, slab)
     return weigh(stats, omega), whitening
 

@@ -174,12 +174,34 @@ class Stored:
     dataset: xr.Dataset
 
     def to_netcdf(self, path: str | Path) -> None:
-        """Write to a NetCDF file, whole or not at all."""
+        """Write to a NetCDF file, whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Of the file; one that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            If the folder is missing or cannot be written, or ``path`` is a folder that is no Zarr store.
+        """
         with writing(path) as temporary:
             self.dataset.to_netcdf(temporary, engine="h5netcdf")
 
     def to_zarr(self, path: str | Path) -> None:
-        """Write to a Zarr store, whole or not at all."""
+        """Write to a Zarr store, whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Of the store, a folder; a store that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            If the folder is missing or cannot be written, or ``path`` is a folder that is no Zarr store.
+        """
         with writing(path) as temporary:
             self.dataset.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
 

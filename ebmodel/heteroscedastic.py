@@ -63,9 +63,11 @@ class Choice(NamedTuple):
     """What is chosen before the search at given variances: the slab's shape, and what was learned on the way."""
 
     slab: Any
+    """As `ebmodel.Params` has it."""
     starts: Array
     """(start, tissue) further responsibilities to start from."""
     note: str = ""
+    """What there is to say of the choice; it joins the fit's status."""
     kept: int = 1
     """SNPs whose scale a sparse slab keeps."""
 
@@ -76,6 +78,7 @@ class Place(NamedTuple):
     omega: Array
     """(tissue,) of mean 1, weighted by n_t; 1 in a tissue without data."""
     state: em.State
+    """theta given omega."""
     T: Array
     """(tissue,) responsibilities."""
     value: float

@@ -109,5 +109,8 @@ def weighted_distance(weight: Array, b: Array, a: Array) -> float:
 
 
 def log_bayes_factor(stats: Statistics, gamma: Array, eta: float, sigma2: float, variance: Array = KNOWN) -> Array:
-    """log K_t = log g0 - log g1, shape (tissue,), E log g1 where gamma is latent. Equation (6): H0 over H1."""
+    """log K_t = log g0 - log g1, shape (tissue,). Equation (6): H0 over H1.
+
+    Where gamma is latent, with ``variance`` as in `log_slab`, it has E log g1.
+    """
     return log_null(stats, sigma2) - log_slab(stats, gamma, eta, sigma2, variance)

@@ -168,6 +168,9 @@ def draw_power(
 ) -> tuple[NDArray[np.bool_], Array]:
     """As `draw`, where every draw has its own power alpha (draw,) of the slab and so its own whitening.
 
+    The other arguments, and what is given back, are those of `draw`: ``probability`` (draw, tissue), ``beta`` (draw,
+    snp), ``eta`` and ``sigma2`` (draw,).
+
     In the basis P of X, theta(t) ~ N(theta, eta Lambda) and c_t ~ N(R theta(t), sigma2 I). Draws theta* and c* from
     the prior become one from the posterior (Matheron's rule):
 

@@ -91,6 +91,7 @@ class Correlation(NamedTuple):
     """How far residuals of different tissues are correlated."""
 
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+    """Positions of the tissues s and t of every pair, (pair,) each."""
     r: Array
     """(pair,) correlation over the samples that both tissues have."""
     excess: float

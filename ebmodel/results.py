@@ -267,7 +267,13 @@ class Fit(Stored):
         return ds["beta_covariance"].to_numpy() if "beta_covariance" in ds else None
 
     def compressed(self) -> Compressed:
-        """Sufficient statistics of the stored data, before the slab has come; weighed by unequal error variances."""
+        """Reduce the stored data to sufficient statistics, before the slab has come.
+
+        Returns
+        -------
+        Compressed
+            Weighed by the fit's error variances, where these are unequal: equation (E).
+        """
         ds = self.dataset
         C = ds["covariates"].to_numpy() if "covariates" in ds else np.empty((ds.sizes[SAMPLE], 0))
         samples, snps, tissues = (ds[dim].to_numpy() for dim in (SAMPLE, SNP, TISSUE))
@@ -275,7 +281,13 @@ class Fit(Stored):
         return weigh(compress(data), self.params.relative_variance)
 
     def whitened(self) -> Whitened:
-        """Statistics of the stored data under the fit's slab: draws and intervals need more than ``dataset`` holds."""
+        """Reduce the stored data to statistics under the fit's slab, which draws and intervals need.
+
+        Returns
+        -------
+        Whitened
+            The statistics, and the map between effects and whitened coordinates.
+        """
         if self._whitened is None:
             self._whitened = whiten(self.compressed(), _stored_slab(self.dataset))
         return self._whitened
@@ -286,6 +298,16 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 
 def open_fit(path: str | Path) -> Fit:
     """Read a fit that `Fit.to_netcdf` or `Fit.to_zarr` wrote.
+
+    Parameters
+    ----------
+    path
+        Of the file, or of the store.
+
+    Returns
+    -------
+    Fit
+        The fit, its data included.
 
     Raises
     ------

@@ -30,7 +30,9 @@ class Search:
     starts: Array
     """(start,) what each start ended at."""
     converged: bool
+    """Whether the winning start gained less than ``tol`` within ``max_iter`` steps."""
     status: str
+    """Why it stopped, and every boundary that the parameters lie on."""
 
 
 @one_thread

@@ -94,8 +94,11 @@ class Compressed(NamedTuple):
     rank: NDArray[np.int64]
     """(pattern,) rank of R_k."""
     n: Array
+    """(tissue,) as in `Statistics`."""
     yy: Array
+    """(tissue,) |y_t|^2."""
     rss: Array
+    """(tissue,) |y_t|^2 - |c_t|^2."""
 
 
 @one_thread

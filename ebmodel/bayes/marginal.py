@@ -25,7 +25,7 @@ def log_null(data: Any, sigma2: Any) -> Any:
 
 
 def log_slab(data: Any, b: Any, gamma: Any, eta: Any, sigma2: Any, by_pattern: Callable[[Any], Any]) -> Any:
-    """log g1 = log N(y_t; X_t beta, sigma2 I + eta H_t), (tissue,), for a fixed slab; b as in `Statistics`."""
+    """log g1 = log N(y_t; X_t beta, sigma2 I + eta H_t), (tissue,), for a fixed slab; b (tissue, rank)."""
     a = pt.sum(data.V * gamma[None, :, None], axis=1)  # V'gamma, (pattern, rank)
     d, level, by_tissue = _per_tissue(data.d, sigma2, by_pattern)
     variance = level + eta * d  # sigma2 + eta d
@@ -49,7 +49,10 @@ def log_slab_diagonal(data: Any, c: Any, theta: Any, spread: Any, eta: Any, sigm
 def log_slab_power(
     data: Any, c: Any, theta: Any, spread: Any, eta: Any, sigma2: Any, by_pattern: Callable[[Any], Any]
 ) -> Any:
-    """log g1, (tissue,), for any power alpha, responses missing: c_t ~ N(R theta, sigma2 I + eta R diag(lambda) R')."""
+    """log g1, (tissue,), for any power alpha, responses missing: c_t ~ N(R theta, sigma2 I + eta R diag(lambda) R').
+
+    lambda is the ``spread``, as in `log_slab_diagonal`, and R that of a tissue's pattern.
+    """
     R, identity = data.R, pt.eye(data.R.shape[1])
     explained, level, by_tissue = _per_tissue(pt.matmul(R * spread, R.transpose(0, 2, 1)), sigma2, by_pattern)
     root = pt.linalg.cholesky(identity + eta / (level[..., None] if sigma2.ndim else level) * explained)
@@ -65,7 +68,7 @@ def _per_tissue(values: Any, sigma2: Any, by_pattern: Callable[[Any], Any]) -> t
 
 
 def log_mixture(log_g1: Any, log_g0: Any, tau1: Any) -> Any:
-    """log(tau1 g1 + tau0 g0), (tissue,)."""
+    """log(tau1 g1 + tau0 g0), (tissue,), from ``log_g1`` and ``log_g0``."""
     return pt.logaddexp(pt.log(tau1) + log_g1, pt.log1p(-tau1) + log_g0)
 
 

@@ -39,11 +39,15 @@ class Problem:
     """What a model is built from: the data, reduced, and the choices that make it a model."""
 
     data: Data
+    """Validated, with names."""
     slab: Slab
     """A fixed shape, or ``"power"``: alpha is then a parameter."""
     mean: str
+    """``"free"`` or ``"hierarchical"``: whether beta has a prior of its own or N(0, kappa Sigma0)."""
     priors: Priors
+    """One for every parameter."""
     errors: str = EQUAL
+    """``"equal"``, ``"unequal"`` or ``"correlated"``."""
 
     @cached_property
     def compressed(self) -> Compressed:
@@ -177,6 +181,16 @@ def pose(
 ) -> Problem:
     """Validate data and choices, once for all forms.
 
+    Parameters
+    ----------
+    X, Y, slab, mean, priors, covariates, intercept, errors
+        As in `pymc_model`.
+
+    Returns
+    -------
+    Problem
+        From which `build` makes models.
+
     Raises
     ------
     InputError
@@ -190,7 +204,13 @@ def pose(
 
 
 def build(problem: Problem, form: str = "marginal") -> pm.Model:
-    """Build the PyMC model of a posed problem."""
+    """Build the PyMC model of a posed problem.
+
+    Raises
+    ------
+    InputError
+        If there is no such ``form``, or it or the data do not go with correlated errors.
+    """
     expect(form in FORMS, " or ".join(map(repr, FORMS)), repr(form), "form", "choose one")
     directions, tissues = np.arange(len(problem.compressed.s)), problem.data.tissues
     coords = {SNP: problem.data.snps, TISSUE: tissues, DIRECTION: directions}
@@ -285,7 +305,10 @@ def _hyperparameters(problem: Problem, data: Any) -> Theta:
 
 
 def resolution(tissues: int, tau1: Any, eta: Any, sigma2: Any, strength: Any) -> Any:
-    """omega, about the variance with which m tau1 active tissues tell gamma."""
+    """omega, about the variance with which m tau1 active tissues tell gamma: (eta + sigma2/dbar) / (1 + m tau1).
+
+    ``tissues`` is m and ``strength`` dbar, the mean of D^2.
+    """
     return (eta + sigma2 / strength) / (1.0 + tissues * tau1)
 
 

@@ -69,6 +69,7 @@ class Prior:
 
     distribution: str
     parameters: Mapping[str, float]
+    """By name, as numbers."""
 
     def __init__(self, distribution: str, **parameters: float) -> None:
         family: Any = getattr(pm, str(distribution), None)
@@ -88,11 +89,35 @@ class Prior:
         object.__setattr__(self, "parameters", parameters)
 
     def variable(self, name: str, **settings: Any) -> Any:
-        """The random variable ``name`` with this prior, in the current PyMC model."""
+        """Put a random variable with this prior into the current PyMC model.
+
+        Parameters
+        ----------
+        name
+            Of the variable.
+        **settings
+            Further arguments of PyMC's distribution, such as ``dims`` and ``shape``.
+
+        Returns
+        -------
+        TensorVariable
+            The random variable.
+        """
         return getattr(pm, self.distribution)(name, **self._exact, **settings)
 
     def log_density(self, values: Any) -> Any:
-        """Log density at ``values``, of their shape."""
+        """Give the log density.
+
+        Parameters
+        ----------
+        values
+            Where: a number or an array.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of ``values``; -inf outside the support.
+        """
         return pm.logp(getattr(pm, self.distribution).dist(**self._exact), values).eval(mode="FAST_COMPILE")
 
     @property
@@ -173,7 +198,23 @@ class Priors:
         expect(self.concentration > 0, "a concentration > 0", self.concentration, "Priors", "leave it out")
 
     def with_(self, **changes: Any) -> Priors:
-        """The same priors with some changed; a prior on another version of a parameter replaces the old one."""
+        """Give the same priors with some changed; a prior on another version of a parameter replaces the old one.
+
+        Parameters
+        ----------
+        **changes
+            By parameter, as for a new `Priors`.
+
+        Returns
+        -------
+        Priors
+            New ones; these stay as they are.
+
+        Raises
+        ------
+        InputError
+            If there is no such parameter, or what is left has none or two priors on one.
+        """
         known = {field.name for field in fields(self)}
         strange = [name for name in changes if name not in known]
         expect(

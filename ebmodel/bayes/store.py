@@ -42,6 +42,11 @@ def save_posterior(tree: xr.DataTree, path: str | Path) -> None:
 def open_posterior(path: str | Path) -> xr.DataTree:
     """Read draws that `save_posterior`, ``ebmodel sample`` or ``ebmodel compare`` wrote.
 
+    Parameters
+    ----------
+    path
+        Of the file, or of the store.
+
     Returns
     -------
     DataTree

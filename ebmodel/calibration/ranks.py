@@ -51,10 +51,15 @@ def uniformity(values: Array, level: float = 0.95) -> Uniformity:
 
     Parameters
     ----------
-    values
-        In [0, 1].
+    values : (n,)
+        In [0, 1]; other shapes are taken as one list.
     level
-        Of the band.
+        Of the simultaneous band for the ECDF.
+
+    Returns
+    -------
+    Uniformity
+        The p-value, whether the ECDF stays inside the band, and its largest distance from the diagonal.
 
     Raises
     ------
@@ -71,7 +76,22 @@ def uniformity(values: Array, level: float = 0.95) -> Uniformity:
 
 
 def rank(truth: float, draws: Array, rng: np.random.Generator) -> float:
-    """Share of draws below the truth, ties and the step itself broken at random: uniform on (0, 1) if calibrated."""
+    """Rank the truth among draws, ties and the step itself broken at random.
+
+    Parameters
+    ----------
+    truth
+        What was drawn from the prior.
+    draws : (draw,)
+        From the posterior given data that were drawn at the truth; independent.
+    rng
+        Breaks the ties.
+
+    Returns
+    -------
+    float
+        The share of draws below the truth: uniform on (0, 1) if calibrated.
+    """
     tied = np.abs(draws - truth) <= ROUNDING * np.abs(truth)  # a spike makes ties, which sums round differently
     below, ties = np.sum((draws < truth) & ~tied), np.sum(tied)
     return float((below + rng.random() * (ties + 1)) / (len(draws) + 1))
@@ -79,13 +99,39 @@ def rank(truth: float, draws: Array, rng: np.random.Generator) -> float:
 
 @lru_cache
 def band(size: int, level: float) -> tuple[Array, Array, Array]:
-    """Points, and a simultaneous band for the ECDF of ``size`` uniform numbers (Sailynoja et al. 2022)."""
+    """Give a simultaneous band for the ECDF of uniform numbers (Sailynoja et al. 2022).
+
+    Parameters
+    ----------
+    size
+        How many numbers.
+    level
+        Probability that their ECDF stays within the band everywhere.
+
+    Returns
+    -------
+    tuple of ndarray
+        Points, and the lower and the upper end of the band there, each (point,).
+    """
     points, _, lower, upper = ECDF_PIT(np.linspace(0.0, 1.0, size), level, SIMULATIONS, rng=np.random.default_rng(1))
     return points, lower, upper
 
 
 def strays(values: Array, level: float) -> bool:
-    """Whether the ECDF leaves the band anywhere."""
+    """Say whether the ECDF leaves its simultaneous band anywhere.
+
+    Parameters
+    ----------
+    values : (n,)
+        In [0, 1], none of them nan.
+    level
+        Of the band.
+
+    Returns
+    -------
+    bool
+        True with probability 1 - ``level`` if they are independent and uniform.
+    """
     points, lower, upper = band(len(values), level)
     height = ecdf(values, points)
     inside = (height >= lower - 1e-12) & (height <= upper + 1e-12)
@@ -98,7 +144,18 @@ def ecdf(values: Array, points: Array) -> Array:
 
 
 def gap(values: Array) -> float:
-    """The largest distance between the ECDF and the diagonal, on either side of its steps."""
+    """Give the largest distance between the ECDF and the diagonal, on either side of its steps.
+
+    Parameters
+    ----------
+    values : (n,)
+        In [0, 1], none of them nan.
+
+    Returns
+    -------
+    float
+        Kolmogorov's distance, between 0 and 1.
+    """
     ordered = np.sort(values)
     steps = np.arange(len(ordered) + 1) / len(ordered)
     return float(max(np.max(np.abs(steps[1:] - ordered)), np.max(np.abs(steps[:-1] - ordered))))
@@ -179,7 +236,20 @@ def _rank_all(
 
 
 def difference(values: Array, level: float) -> xr.Dataset:
-    """ECDF less the diagonal with its band, (point): what is drawn of ranks and PITs."""
+    """Give the ECDF less the diagonal, with its band: what is drawn of ranks and PITs.
+
+    Parameters
+    ----------
+    values : (n,)
+        In [0, 1]; nan is left out.
+    level
+        Of the simultaneous band.
+
+    Returns
+    -------
+    Dataset
+        ``point``, ``ecdf``, ``lower`` and ``upper``, (point), the last three less the diagonal.
+    """
     values = values[~np.isnan(values)]
     points, lower, upper = band(len(values), level)
     curves = {"point": points, "ecdf": ecdf(values, points) - points, "lower": lower - points, "upper": upper - points}

@@ -31,7 +31,9 @@ class View:
     """A fit, or the posterior at known parameters, with the design of its data."""
 
     fit: Fit
+    """Whose data are looked at, under its parameters."""
     frame: Frame
+    """From which residuals are taken."""
     groups: NDArray[Any] | None = None
     """(tissue,) which group of related tissues each belongs to, where that is known."""
 

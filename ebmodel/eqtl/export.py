@@ -140,6 +140,22 @@ def export_table(
     Columns are gene, chromosome, position, variant, counted, other, z, beta, and for every tissue its effect of a copy
     of ``counted`` and the posterior sd, ``{tissue}`` and ``{tissue}_sd``; numbers have six digits.
 
+    Parameters
+    ----------
+    results
+        As from `open_results`.
+    path
+        Of the table; its name ends in .tsv.gz.
+    estimator
+        One of those that the run fitted.
+    tissues
+        Their names; all of the run if None.
+
+    Returns
+    -------
+    Path
+        The file written.
+
     Raises
     ------
     InputError

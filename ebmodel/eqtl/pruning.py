@@ -85,16 +85,44 @@ def impute(G: NDArray[Any]) -> tuple[Array, NDArray[np.int64]]:
 
 
 def common(frequency: Array, maf: float = 0.05) -> NDArray[np.bool_]:
-    """Whether the rarer allele is at least this frequent, as PLINK's ``--maf``; a NaN is not."""
+    """Whether the rarer allele is at least this frequent, as PLINK's ``--maf``.
+
+    Parameters
+    ----------
+    frequency : (variant,)
+        Of the counted allele.
+    maf
+        Least minor-allele frequency.
+
+    Returns
+    -------
+    (variant,)
+        False where the frequency is NaN.
+
+    Raises
+    ------
+    InputError
+        If ``maf`` is not between 0 and 0.5.
+    """
     expect(0.0 <= maf <= 0.5, "0 <= maf <= 0.5", maf, "maf", "use 0.05, the paper's")
     enough: NDArray[np.bool_] = np.minimum(frequency, 1.0 - frequency) >= maf * (1.0 - _SAME)
     return enough
 
 
 def hard_calls(dosage: NDArray[Any], distance: float = 0.1) -> NDArray[np.int8]:
-    """Round dosages to 0, 1 or 2 as PLINK does: -1, missing, where further than ``distance`` from all of them.
+    """Round dosages to 0, 1 or 2 as PLINK does.
 
-    A millionth further is taken for rounding error.
+    Parameters
+    ----------
+    dosage : (sample, variant)
+        Between 0 and 2; NaN where missing.
+    distance
+        From the nearest of 0, 1 and 2; a millionth further is taken for rounding error.
+
+    Returns
+    -------
+    (sample, variant)
+        0, 1 or 2, and -1, missing, where the dosage is further from all of them.
     """
     return _round(_by_variant(dosage), distance).T
 
@@ -160,7 +188,7 @@ def prune_variants(
     ----------
     variants
         The open genotype file, sorted by position within chromosomes.
-    samples
+    samples : (sample,), optional
         Positions of the donors to use among ``variants.samples``; all by default.
     ledger
         Where to note what is dropped, and why.

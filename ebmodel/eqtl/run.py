@@ -87,8 +87,8 @@ def run_study(settings: Settings, *, jobs: int = 2, progress: bool = True, fresh
     Returns
     -------
     Dataset
-        As from `ebmodel.eqtl.store.assemble`; it is also in ``out/results.zarr``, and what was left out, with reasons,
-        in ``out/dropped.tsv``. Its attributes say how long stages took and how much memory was used.
+        As `ebmodel.eqtl.open_results` gives it; it is also in ``out/results.zarr``, and what was left out, with
+        reasons, in ``out/dropped.tsv``. Its attributes say how long stages took and how much memory was used.
 
     Raises
     ------

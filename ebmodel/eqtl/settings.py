@@ -51,7 +51,7 @@ class Settings:
     ld_r2: float = 0.2
     """Of two variants in a window whose R^2 exceeds this one goes."""
     cis_window: int = 1_000_000
-    """Base pairs on both sides of a gene's start."""
+    """Base pairs (bp) on both sides of a gene's transcription start site."""
     p: float = 1e-6
     """A gene's SNPs have a smaller p-value of Stouffer's Z."""
     correct_overlap: bool = False
@@ -107,15 +107,43 @@ class Settings:
         expect(some, "at least one screening for the methods", "none", "screening", 'add "outside"')
 
     def expression_of(self, tissue: str) -> Path:
-        """A tissue's phenotype BED file."""
+        """Give the path of a tissue's phenotype BED file.
+
+        Parameters
+        ----------
+        tissue
+            Its name.
+
+        Returns
+        -------
+        Path
+            ``expression`` with the name put in.
+        """
         return Path(self.expression.replace(TISSUE_FIELD, tissue))
 
     def covariates_of(self, tissue: str) -> Path:
-        """A tissue's covariates."""
+        """Give the path of a tissue's covariates.
+
+        Parameters
+        ----------
+        tissue
+            Its name.
+
+        Returns
+        -------
+        Path
+            ``covariates`` with the name put in.
+        """
         return Path(self.covariates.replace(TISSUE_FIELD, tissue))
 
     def absolute(self) -> Self:
-        """The same with paths from the root: workers may be in another folder, and so may who goes on."""
+        """Write paths from the root: workers may be in another folder, and so may who goes on.
+
+        Returns
+        -------
+        Settings
+            The same otherwise.
+        """
         return replace(
             self,
             genotypes=self.genotypes.absolute(),
@@ -125,7 +153,13 @@ class Settings:
         )
 
     def as_text(self) -> dict[str, Any]:
-        """Plain values, for a file beside the results."""
+        """Give plain values, for a file beside the results.
+
+        Returns
+        -------
+        dict
+            By name; paths as text.
+        """
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
 
@@ -154,8 +188,13 @@ def read_settings(path: str | Path, **changes: Any) -> Settings:
     ----------
     path
         Of the file.
-    changes
-        Settings that take the place of the file's.
+    **changes
+        Settings that take the place of the file's; None leaves the file's.
+
+    Returns
+    -------
+    Settings
+        Checked.
 
     Raises
     ------

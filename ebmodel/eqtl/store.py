@@ -58,16 +58,12 @@ def load(path: Path) -> Any:
 
 
 def assemble(study: Prepared, parts: Iterable[list[GeneResult]]) -> xr.Dataset:
-    """Gather the results of all genes in one Dataset; genes that were not fitted are NaN.
+    """Gather the results of all genes in one Dataset.
 
     Returns
     -------
     Dataset
-        By gene ``status`` and ``message``, its place and counts of SNPs, and ``stouffer_variance``, which is 1 where z
-        of tissues are independent; by estimator and gene the parameters, by tissue too P(I(t)=1 | Y) and log K_t (H0
-        over H1); by screening, method, gene and tissue ``pmse`` and ``r2``. A gene's SNPs are the ``snps`` entries from
-        ``first`` on, with ``variant``, ``z`` (Stouffer), ``beta`` and the posterior ``effects`` and ``effects_sd`` in
-        the units of the expression per copy of the allele ``counted``.
+        As `open_results` gives it.
     """
     found = {result.gene: result for part in parts for result in part}
     order = [found[str(gene)] for gene in study.genes.index]
@@ -144,7 +140,27 @@ def note(path: Path, **attributes: Any) -> None:
 
 
 def open_results(path: str | Path) -> xr.Dataset:
-    """Read the results of a run: its folder, or the Zarr store in it.
+    """Read the results of a run.
+
+    Parameters
+    ----------
+    path
+        Its folder, or the Zarr store in it.
+
+    Returns
+    -------
+    Dataset
+        A gene's SNPs are the ``snps`` entries from its ``first`` on; genes that were not fitted are NaN.
+
+        - (gene): ``status``, ``message``, ``chromosome``, ``tss`` (position in bp), counts of SNPs, and
+          ``stouffer_variance``, which is 1 where z of tissues are independent;
+        - (estimator, gene): the parameters; (estimator, gene, tissue): ``posterior_probability``, P(I(t)=1 | Y), and
+          ``log_bayes_factor``, log K_t (H0 over H1);
+        - (screening, method, gene, tissue): ``pmse`` and ``r2``, cross-validated;
+        - (entry): ``variant``, ``position``, ``counted`` and ``other`` (alleles), ``z`` (Stouffer); (estimator, entry):
+          ``beta``; (estimator, entry, tissue): the posterior ``effects`` and ``effects_sd``, in the units of the
+          expression per copy of the allele ``counted``;
+        - (tissue): ``samples``.
 
     Raises
     ------

@@ -34,13 +34,15 @@ class Covariance:
     """U = F F', a covariance of effects between conditions."""
 
     name: str
+    """By which results refer to it."""
     factor: Array
     """F (condition, rank); rows of exact zeros where U has no variance."""
     kind: Kind = "given"
+    """Where it comes from."""
 
     @property
     def matrix(self) -> Array:
-        """U (condition, condition)."""
+        """U, (condition, condition)."""
         return np.asarray(self.factor @ self.factor.T)
 
     @property
@@ -50,16 +52,36 @@ class Covariance:
 
     @property
     def support(self) -> NDArray[np.int64]:
-        """Conditions in which U has variance."""
+        """Positions of the conditions in which U has variance, (k,)."""
         return np.flatnonzero((self.factor != 0.0).any(axis=1))
 
     def normalised(self) -> Covariance:
-        """U over its largest diagonal entry, so that scales mean the same for all."""
+        """Divide U by its largest diagonal entry, so that scales mean the same for all.
+
+        Returns
+        -------
+        Covariance
+            Of the same name and kind.
+        """
         return replace(self, factor=self.factor / np.sqrt((self.factor**2).sum(axis=1).max()))
 
     @classmethod
     def of(cls, name: str, value: Any, kind: Kind = "given") -> Covariance:
-        """From a (condition, condition) covariance, or from a factor with fewer columns than rows.
+        """Make one from a covariance, or from a factor with fewer columns than rows.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        value : (condition, condition) or (condition, rank)
+            U or F; a `Covariance` gets the name, and keeps its kind.
+        kind
+            Where it comes from.
+
+        Returns
+        -------
+        Covariance
+            Not normalised.
 
         Raises
         ------
@@ -74,7 +96,21 @@ class Covariance:
 
     @classmethod
     def from_factor(cls, name: str, factor: Any, kind: Kind = "given") -> Covariance:
-        """From F (condition, rank), or one column of it.
+        """Make one from its factor.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        factor : (condition, rank) or (condition,)
+            F in U = F F'; one column may be a vector.
+        kind
+            Where it comes from.
+
+        Returns
+        -------
+        Covariance
+            Not normalised.
 
         Raises
         ------
@@ -92,7 +128,21 @@ class Covariance:
 
     @classmethod
     def from_matrix(cls, name: str, matrix: Any, kind: Kind = "given") -> Covariance:
-        """From U (condition, condition); its factor has the columns that its rank needs.
+        """Make one from its matrix; its factor has the columns that its rank needs.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        matrix : (condition, condition)
+            U, symmetric and positive semi-definite.
+        kind
+            Where it comes from.
+
+        Returns
+        -------
+        Covariance
+            Not normalised.
 
         Raises
         ------
@@ -151,7 +201,19 @@ def canonical(conditions: int | Iterable[Any]) -> list[Covariance]:
 
 
 def gather(given: Mapping[str, Any] | Iterable[Covariance], conditions: Iterable[Any]) -> list[Covariance]:
-    """User's covariances, checked against the conditions and normalised.
+    """Check a user's covariances against the conditions, and normalise them.
+
+    Parameters
+    ----------
+    given
+        Covariances, or matrices or factors by name; labelled ones are put into the order of the conditions.
+    conditions
+        Their names.
+
+    Returns
+    -------
+    list of Covariance
+        In the order given.
 
     Raises
     ------

@@ -66,7 +66,9 @@ class Deconvolution:
     trace: Array
     """log-likelihood at the start and after the steps (one of every cycle's three is not evaluated)."""
     converged: bool
+    """Whether a cycle gained less than was asked for."""
     status: str
+    """Why it stopped."""
 
 
 @one_thread

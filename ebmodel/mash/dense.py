@@ -48,9 +48,11 @@ class Data:
     bhat: Array
     """NaN where missing."""
     shat: Array
+    """s, the standard errors of bhat."""
     C: Array
     """Correlation of the errors, (R, R), or (J, R, R) where effects have their own."""
     alpha: float = 0.0
+    """The model is of b/s^alpha."""
 
     @property
     def scale(self) -> Array:
@@ -58,7 +60,7 @@ class Data:
         return np.asarray(np.where(np.isnan(self.shat), 1.0, self.shat) ** self.alpha)
 
     def take(self, rows: slice | NDArray[np.intp]) -> Data:
-        """Some of the effects."""
+        """Some of the effects, those at ``rows``."""
         return Data(self.bhat[rows], self.shat[rows], self.C if self.C.ndim == 2 else self.C[rows], self.alpha)
 
     def effects(self) -> Iterator[tuple[NDArray[np.intp], Array, Array]]:
@@ -83,7 +85,7 @@ class Mixture:
     def of(cls, U: Array, grid: Array, weights: Array, null: float | None = None) -> Mixture:
         """omega_l^2 U_k with ``weights`` (K, L): first the point mass, if ``null`` is its weight, then U_0 omega_0, ...
 
-        U (K, R, R) are used as they are: divided by nothing.
+        omega is the ``grid`` (L,); U (K, R, R) are used as they are: divided by nothing.
         """
         Sigma = [omega**2 * np.asarray(U_k) for U_k in U for omega in grid]
         if null is None:
@@ -105,7 +107,9 @@ class Posterior(NamedTuple):
     """The posterior of b: all (J, R) but the covariance."""
 
     mean: Array
+    """E(b | bhat)."""
     sd: Array
+    """Its standard deviation."""
     covariance: Array
     """(J, R, R)."""
     negative: Array
@@ -219,7 +223,7 @@ def objective(log_L: Array, weights: Array, a: Array) -> float:
 
 
 def gradient(log_L: Array, weights: Array, a: Array) -> Array:
-    """Its derivative g_p = sum_j L_jp / sum_q pi_q L_jq + (a_p - 1)/pi_p, shape (P,)."""
+    """The derivative of `objective` (log_L, weights, a): g_p = sum_j L_jp / sum_q pi_q L_jq + (a_p - 1)/pi_p, (P,)."""
     relative = np.exp(log_L - _log_mixture(log_L, weights)[:, None])
     penalised = a != 1.0
     return np.asarray(relative.sum(axis=0) + np.divide(a - 1, weights, out=np.zeros(len(a)), where=penalised))
@@ -229,7 +233,8 @@ def gap(log_L: Array, weights: Array, a: Array) -> float:
     """How far from the maximum the weights can be: max_p g_p / n - 1, n = sum_p pi_p g_p = J + sum_p (a_p - 1).
 
     At the maximum g_p = n where pi_p > 0, and g_p <= n elsewhere. The objective is concave: at any other weights pi' it
-    is higher by at most sum_p g_p (pi'_p - pi_p) <= max_p g_p - n, which is n times the gap.
+    is higher by at most sum_p g_p (pi'_p - pi_p) <= max_p g_p - n, which is n times the gap. log_L (J, P) and a (P,) as
+    in `objective`.
     """
     n = len(log_L) + np.sum(a - 1)
     return float(gradient(log_L, weights, a).max() / n - 1)

@@ -41,6 +41,7 @@ class Components:
     """The components of a mixture, or some of them: the point mass, if it is one, then scales within covariances."""
 
     covariances: tuple[Covariance, ...]
+    """The U that they are made of."""
     covariance: NDArray[np.int64]
     """(component,) which U; -1 for the point mass."""
     omega2: Array
@@ -56,7 +57,7 @@ class Components:
         return cls(tuple(covariances), which.astype(np.int64), omega2, len(covariances[0].factor))
 
     def take(self, columns: NDArray[np.intp]) -> Components:
-        """Some of them, with the covariances that they need."""
+        """Some of them, at the positions ``columns`` (k,), with the covariances that they need."""
         which = self.covariance[columns]
         needed, new = np.unique(which[which >= 0], return_inverse=True)
         named = np.full(len(which), -1, dtype=np.int64)
@@ -88,6 +89,7 @@ class Piece(NamedTuple):
     """Some effects that are treated alike: they share V_O, or each has its own."""
 
     rows: NDArray[np.int64]
+    """(k,) positions of the effects."""
     group: int
     """Number of the V_O that they share; -1 if each has its own."""
 
@@ -189,11 +191,11 @@ class LogLikelihood:
         return self._gather(self.components)
 
     def take(self, columns: NDArray[np.intp]) -> Array:
-        """Some components of all effects, (row, component)."""
+        """Some components, at the positions ``columns`` (k,), of all effects: (row, k)."""
         return np.take(self.matrix, columns, axis=1) if self.keeps else self._gather(self.components.take(columns))
 
     def blocks(self) -> Iterator[Array]:
-        """All components of rows in order, some rows at a time."""
+        """All components of rows in order, some rows at a time: (rows, component)."""
         if self.keeps:
             for first in range(0, self.shape[0], CHUNK):
                 yield self.matrix[first : first + CHUNK]

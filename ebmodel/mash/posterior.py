@@ -46,7 +46,9 @@ class Moments:
     """Posterior of every effect in every condition, all (effect, condition); on the original scale."""
 
     mean: Array
+    """E(b | b_hat)."""
     sd: Array
+    """Sd of b given b_hat."""
     negative: Array
     """P(b < 0)."""
     positive: Array
@@ -56,12 +58,12 @@ class Moments:
 
     @property
     def lfsr(self) -> Array:
-        """Probability that the sign with more of it is wrong, zero being no sign."""
+        """(effect, condition) probability that the sign with more of it is wrong, zero being no sign."""
         return np.asarray(np.minimum(self.lfdr + np.minimum(self.negative, self.positive), 1.0))
 
 
 def active(prior: Prior) -> tuple[Components, Array, NDArray[np.intp]]:
-    """Components that count, the logarithms of their weights, and which of all they are.
+    """Components that count, the logarithms of their weights (component,), and which of all they are (component,).
 
     Among them is the point mass, be its weight 0.
     """

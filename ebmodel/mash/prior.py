@@ -39,13 +39,15 @@ class Prior:
     null: float
     """pi_0."""
     conditions: NDArray[Any]
+    """(condition,) their names."""
     alpha: float = 0.0
+    """The prior is of b / s^alpha, s being an estimate's standard error."""
     pointmass: bool = True
     """Whether the point mass is a component, be its weight 0."""
 
     @property
     def flat(self) -> Array:
-        """Weights in the order of components: the point mass if there is one, then scales within covariances."""
+        """Weights (component,): of the point mass if there is one, then of scales within covariances."""
         return flatten(self.weights, self.null, pointmass=self.pointmass)
 
     @property
@@ -55,7 +57,13 @@ class Prior:
         return [NULL, *named] if self.pointmass else named
 
     def matrix(self) -> Array:
-        """Covariance of an effect under the prior, (condition, condition): sum_kl pi_kl omega_l^2 U_k."""
+        """Give the covariance of an effect under the prior, sum_kl pi_kl omega_l^2 U_k.
+
+        Returns
+        -------
+        (condition, condition)
+            On the scale of b / s^alpha.
+        """
         scales = self.weights @ self.grid**2
         return np.asarray(sum(scale * U.matrix for scale, U in zip(scales, self.covariances, strict=True)))
 
@@ -100,7 +108,17 @@ def scaling_grid(effects: Effects, step: float = STEP) -> Array:
 
 
 def check_grid(grid: Any) -> Array:
-    """Scales that a user gives, increasing.
+    """Check scales that a user gives.
+
+    Parameters
+    ----------
+    grid : (scale,)
+        Standard deviations of effects.
+
+    Returns
+    -------
+    (scale,)
+        Increasing.
 
     Raises
     ------

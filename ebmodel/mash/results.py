@@ -127,7 +127,7 @@ class MashFit(Stored):
 
     @property
     def sd(self) -> xr.DataArray:
-        """Posterior standard deviation, (effect, condition)."""
+        """Posterior standard deviation of b, (effect, condition), in its units."""
         return self.posterior["sd"]
 
     @property
@@ -146,7 +146,18 @@ class MashFit(Stored):
         return self.posterior["log10_bf"]
 
     def effects(self) -> Effects:
-        """The data that the prior was fitted to, on the scale of the model."""
+        """Give the data that the prior was fitted to, on the scale of the model.
+
+        Returns
+        -------
+        Effects
+            ``B``, ``S`` (effect, condition) and ``C``, with names.
+
+        Raises
+        ------
+        InputError
+            If the fit was made without its data.
+        """
         ds = self.dataset
         expect("bhat" in ds, "a fit with its data", "one without", "MashFit", "fit with posterior=True")
         V = ds["V"].to_numpy() if "V" in ds else None
@@ -219,16 +230,42 @@ class MashFit(Stored):
                     progress(min(first + chunk, J))
 
     def score(self, bhat: Any, shat: Any = None, V: Any = None, tiny: str = "refuse") -> float:
-        """Held-out log-likelihood: sum_j log p(b_hat_j) of other effects under the prior, on the original scale."""
+        """Held-out log-likelihood: sum_j log p(b_hat_j) of other effects under the prior, on the original scale.
+
+        Parameters
+        ----------
+        bhat, shat, V, tiny
+            As in `apply`.
+
+        Returns
+        -------
+        float
+            Natural logarithm; larger is better.
+
+        Raises
+        ------
+        InputError
+            As `apply`.
+        """
         return float(of.evidence(self._tidy(bhat, shat, V, tiny), self.prior).loglik.sum())
 
     def responsibilities(self, effects: Any = None) -> xr.DataArray:
-        """Posterior weights of components, (effect, component); ``null``, then ``covariance.1`` ... by scale.
+        """Posterior weights of components: P(component | b_hat_j).
 
         Parameters
         ----------
         effects
             Names of effects; all if None.
+
+        Returns
+        -------
+        DataArray (effect, component)
+            Components are ``null``, then ``covariance.1`` ... by scale; over them the weights sum to 1.
+
+        Raises
+        ------
+        InputError
+            If there are no such effects, or the fit was made without its data.
         """
         some = self._some(effects)
         prior = self.prior
@@ -236,12 +273,22 @@ class MashFit(Stored):
         return xr.DataArray(of.responsibilities(some, prior), coords, (EFFECT, COMPONENT), name="responsibilities")
 
     def posterior_covariance(self, effects: Any = None) -> xr.DataArray:
-        """Cov(b | b_hat), (effect, condition, condition_other), on the original scale.
+        """Cov(b | b_hat), on the original scale.
 
         Parameters
         ----------
         effects
             Names of effects; all if None.
+
+        Returns
+        -------
+        DataArray (effect, condition, condition_other)
+            In the units of b squared.
+
+        Raises
+        ------
+        InputError
+            If there are no such effects, or the fit was made without its data.
         """
         some = self._some(effects)
         coords = {EFFECT: some.effects, CONDITION: some.conditions, CONDITION_OTHER: some.conditions}
@@ -265,6 +312,11 @@ class MashFit(Stored):
         DataTree
             ``posterior`` holds ``effects`` (chain, draw, effect, condition); ``observed_data`` bhat; ``constant_data``
             shat.
+
+        Raises
+        ------
+        InputError
+            If a count is below 1, the seed negative, there are no such effects, or the fit was made without its data.
         """
         for count, word in ((draws, "draws"), (chains, "chains")):
             expect(count >= 1, "at least 1", count, word, "ask for more")
@@ -428,6 +480,16 @@ def assemble(
 
 def open_fit(path: str | Path) -> MashFit:
     """Read a fit that `MashFit.to_netcdf` or `MashFit.to_zarr` wrote.
+
+    Parameters
+    ----------
+    path
+        Of the file, or of the store.
+
+    Returns
+    -------
+    MashFit
+        The fit.
 
     Raises
     ------

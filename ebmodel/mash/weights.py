@@ -13,7 +13,7 @@ The gap is the certificate: the weights found are below the best by no more log-
 optimum alone, where g_p <= N for every component and g_p = N for those that have weight.
 
 How it is solved. Few components have weight, so columns are generated: the problem is solved on a few of them, the
-`active` ones, and one pass over all of L gives g there, which either is a certificate or names the columns to add.
+active ones, and one pass over all of L gives g there, which either is a certificate or names the columns to add.
 The first active columns are those of a problem with few of the rows. On active columns the simplex is dropped, as
 
     maximise phi(x) - N sum x  over  x >= 0     has its optimum at    sum x = 1,
@@ -124,24 +124,27 @@ class Matrix(Likelihoods):
         return J, P
 
     def take(self, columns: Index) -> Array:
-        """Some columns, as a copy."""
+        """Some columns, as a copy: (J, len(columns))."""
         return np.take(self.values, columns, axis=1)
 
     def blocks(self) -> Iterator[Array]:
-        """All rows at once: no copy is made."""
+        """All rows at once, (J, P): no copy is made."""
         yield self.values
 
     def rows(self, rows: Index) -> Array:
-        """Some rows, as a copy."""
+        """Some rows, as a copy: (len(rows), P)."""
         return np.take(self.values, rows, axis=0)
 
 
 class Step(NamedTuple):
-    """One pass over all likelihoods: phi there, the gap, and the number of active columns."""
+    """One pass over all likelihoods."""
 
     value: float
+    """phi there."""
     gap: float
+    """max_p g_p - N there."""
     active: int
+    """Columns that are active."""
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ class Bound(NamedTuple):
     """A lower bound on R(OLS) - R(oracle)."""
 
     value: float
+    """The bound, in units of the loss."""
     alpha: float
     """The alpha it is at; nan for the form that has none."""
 

@@ -35,7 +35,20 @@ type Estimator = Callable[[Array, Array], Any]
 
 
 def empirical_bayes(X: Array, Y: Array) -> Array:
-    """The paper's estimator: the posterior mean at the maximum-likelihood fit, (tissue, snp)."""
+    """Give the paper's estimator: the posterior mean, equations (5) and (11), at the maximum-likelihood fit.
+
+    Parameters
+    ----------
+    X : (sample, snp)
+        Genotypes.
+    Y : (sample, tissue)
+        Expression, NaN where missing.
+
+    Returns
+    -------
+    (tissue, snp)
+        E(beta(t) | Y).
+    """
     from ebmodel.fitting import fit  # compiles; exact risks do not need it
 
     effects: Array = fit(X, Y).effects.to_numpy()

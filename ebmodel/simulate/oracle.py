@@ -29,14 +29,22 @@ class Oracle(Fit):
     """A `Fit` at the truth: its draws and intervals know that the slab may be singular."""
 
     def whitened(self) -> Whitened:
-        """Statistics of the stored data under the true slab."""
+        """Reduce the stored data to statistics under the true slab.
+
+        Returns
+        -------
+        Whitened
+            The statistics, and the map between effects and whitened coordinates.
+        """
         if self._whitened is None:
             self._whitened = _whiten(tidy(self.dataset["X"], self.dataset["Y"]), self.params)
         return self._whitened
 
 
 def oracle(X: Any, Y: Any, params: Params) -> Oracle:
-    """As `ebmodel.oracle`; ``params.slab`` is a matrix, positive semidefinite.
+    """As `ebmodel.oracle`, of X (sample, snp) and Y (sample, tissue); ``params.slab`` is positive semidefinite.
+
+    It is a (snp, snp) matrix. Equation (8), with a covariance that may be singular.
 
     Raises
     ------

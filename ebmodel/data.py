@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 INTERCEPT = "intercept"
+"""Name of the column of ones among the covariates."""
 NEGLIGIBLE = 1e-10
 """Relative size below which what a projection leaves is rounding error."""
 

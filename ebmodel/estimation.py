@@ -28,6 +28,7 @@ from ebmodel.statistics import Compressed, Whitened, Whitening, weigh, whiten
 __all__ = ["MAX_ITER", "TOL", "Estimate", "covariance_of_mean", "estimate", "weighed", "whiten_weighed"]
 
 TOL, MAX_ITER = 1e-9, 5000
+"""Least gain in log-likelihood, and most steps, of a start, unless others are asked for."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 EQUAL, UNEQUAL = "equal", "unequal"
+"""The words of `ebmodel.fit`'s ``errors``."""
 ENOUGH = 1e-3
 """The search is over when a round of it gains less."""
 STEPS = 8

@@ -16,6 +16,7 @@ from ebmodel.statistics import Statistics
 __all__ = ["KNOWN", "LOG_2PI", "log_bayes_factor", "log_null", "log_slab", "rotate", "rotate_back"]
 
 LOG_2PI = float(np.log(2 * np.pi))
+"""log 2 pi."""
 KNOWN = np.zeros((0, 0))
 """The variance of a mean that is a number."""
 

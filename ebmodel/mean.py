@@ -45,6 +45,7 @@ __all__ = [
 FREE, ZERO, HIERARCHICAL = 0, 1, 2
 """What the slab's mean is: a parameter, zero, or a latent variable."""
 MEANS = {"free": FREE, "zero": ZERO, "hierarchical": HIERARCHICAL}
+"""The words of `ebmodel.fit`'s ``mean``."""
 
 
 def mean_kind(mean: str) -> int:

@@ -54,7 +54,7 @@ tau1       tau1               ()              0 <= tau1 <= 1         (4): share 
 beta       beta               (snp,)          real                   (3): mean effect in active tissues
 eta        eta                ()              eta >= 0               (3): scale of the slab's covariance
 sigma2     sigma2             ()              sigma2 > 0             (1): error variance, of all tissues or their level
-omega      relative_variance  (tissue)        relative_variance > 0  (E): error variances over sigma2; None: all 1
+omega      relative_variance  (tissue,)       relative_variance > 0  (E): error variances over sigma2; None: all 1
 Sigma0     slab               (snp, snp)      positive definite      (3): shape of the slab's covariance
 alpha      alpha              ()              real                   power that gives Sigma0, where one does
 kappa      kappa              ()              kappa >= 0             (H): scale of beta's prior; None: a parameter
@@ -74,6 +74,7 @@ from ebmodel.errors import InputError, expect
 __all__ = ["Array", "Params", "Slab", "slab_power"]
 
 type Array = NDArray[np.float64]
+"""Numbers in double precision; their shape is in the text."""
 type Slab = str | float | Array
 """The slab's shape: ``"g"``, ``"independent"``, a power ``alpha``, or a (snp, snp) matrix."""
 

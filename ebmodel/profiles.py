@@ -42,6 +42,7 @@ from ebmodel.statistics import Statistics
 __all__ = ["PARAMETERS", "likelihood_ratio", "profile"]
 
 PARAMETERS = {"tau1": TAU1, "eta": ETA, "sigma2": SIGMA2, "kappa": KAPPA}
+"""The parameters that have a profile."""
 EDGES = {TAU1: (0.0, 1.0), ETA: (0.0, np.inf), SIGMA2: (0.0, np.inf), KAPPA: (0.0, np.inf)}
 STARTS = 8
 """Starts of its own for each value: sets of many tissues and of few (`ebmodel.starts`); the fit and the neighbours'

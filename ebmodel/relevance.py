@@ -34,6 +34,7 @@ from ebmodel.statistics import Compressed, Statistics, Whitening, whiten
 __all__ = ["SPARSE", "Relevance", "learn_relevance"]
 
 SPARSE = "sparse"
+"""The word for a slab with a scale for every SNP."""
 LEAST = 1e-8
 """omega_j stays above this share of the largest, and counts as zero below its square root."""
 ENOUGH = 1e-3

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # it is made of what this module finds
 __all__ = ["POWER", "alpha_profile", "best_power", "profile_of"]
 
 POWER = "power"
+"""The word for a slab whose power alpha is learned."""
 LOW, HIGH = -3.0, 2.0
 COARSE = np.array([-1.0, 0.0, 1.0])
 """Where the search for the maximum begins; it goes on beyond an end that is the best so far."""

@@ -191,6 +191,7 @@ CLEARLY = 1e-4
 
 
 type Whitened = tuple[Statistics, Whitening]
+"""Data under a slab, and how its coordinates are made."""
 
 
 @one_thread

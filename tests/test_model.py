@@ -10,6 +10,8 @@ import pytest
 import xarray as xr
 
 from ebmodel import InputError, Params, model
+from ebmodel.reference import notation
+from ebmodel.reference.tables import read_table
 
 GOOD = {"tau1": 0.5, "beta": [1.0, -2.0], "eta": 0.2, "sigma2": 1.5}
 
@@ -80,19 +82,9 @@ def test_a_matrix_has_no_power():
     assert np.isnan(Params(**GOOD, slab=np.eye(2)).alpha)
 
 
-def table(text, head):
-    """Cells of the rows of the reStructuredText table whose header starts with ``head``."""
-    lines = text.splitlines()
-    header = next(i for i, line in enumerate(lines) if line.startswith(head))
-    rule = lines[header + 1]
-    spans = [m.span() for m in re.finditer("=+", rule)]
-    end = next(i for i in range(header + 2, len(lines)) if lines[i] == rule)
-    return [[line[a:b].strip() for a, b in spans] for line in lines[header + 2 : end]]
-
-
 def test_notation_table_names_the_fields():
-    rows = table(model.__doc__, "Symbol")
-    names = [row[1] for row in rows]
+    rows = notation()
+    names = [row.in_code for row in rows]
     fields = {field.name for field in dataclasses.fields(Params)}
     assert fields <= set(names)
     theta = Params(**GOOD)
@@ -102,8 +94,8 @@ def test_notation_table_names_the_fields():
 
 
 def test_notation_table_states_shapes_and_constraints():
-    theta = Params(**GOOD)
-    for _, name, shape, constraint, _ in table(model.__doc__, "Symbol"):
+    theta = Params(**GOOD, relative_variance=[1.0, 2.0])
+    for _, name, shape, constraint, _ in notation():
         if name != "slab":
             assert np.ndim(getattr(theta, name)) == (0 if shape == "()" else shape.count(",")), name
         bounds = re.fullmatch(rf"(?:(\S+) (<=?) )?{name}(?: (<=?|>=?) (\S+))?", constraint)
@@ -111,12 +103,14 @@ def test_notation_table_states_shapes_and_constraints():
             assert constraint in ("real", "positive definite")
             continue
         below = bounds[1] or (bounds[4] if ">" in bounds[3] else None)
-        with pytest.raises(InputError):
-            Params(**{**GOOD, name: float(below) - 1e-9})
+        value = float(below) - 1e-9
+        with pytest.raises(InputError, match=f"in {name}"):
+            Params(**{**GOOD, name: [1.0, value] if shape == "(tissue,)" else value})
 
 
 def test_slab_table_names_what_params_take():
-    rows = table(model.__doc__, "``slab``")
+    text = model.__doc__.partition("The shape Sigma0 is\n\n")[2].partition("\n\n")[0]
+    rows = read_table(text.splitlines())[1]
     words = [word for row in rows for word in re.findall('``"(.*?)"``', row[0])]
     assert words == ["g", "independent"]
     for word in words:

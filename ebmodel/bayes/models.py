@@ -29,9 +29,13 @@ from ebmodel.statistics import Compressed, Whitened, compress, power_spread, wei
 __all__ = ["CORRELATED", "ERRORS", "FORMS", "MEANS", "Problem", "Weighed", "build", "pose", "pymc_model", "resolution"]
 
 FORMS = ("marginal", "latent")
+"""Of the model: I(t) and beta(t) integrated out, or kept."""
 MEANS = ("free", "hierarchical")
+"""Of the slab: a beta with a prior of its own, or beta ~ N(0, kappa Sigma0), equation (H)."""
 CORRELATED = "correlated"
+"""The word for errors that are correlated over tissues."""
 ERRORS = (EQUAL, UNEQUAL, CORRELATED)
+"""What errors may be."""
 
 
 @dataclass(frozen=True, eq=False)

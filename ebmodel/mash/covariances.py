@@ -22,6 +22,7 @@ from ebmodel.model import Array
 __all__ = ["Covariance", "Kind", "canonical", "gather"]
 
 Kind = Literal["canonical", "data-driven", "given"]
+"""Where a covariance comes from."""
 
 HETEROGENEITY = (0.25, 0.5, 0.75)
 """Correlations of canonical effects that conditions share in part; mashr's."""

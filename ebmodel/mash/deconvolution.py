@@ -46,6 +46,7 @@ from ebmodel.parallel import one_thread
 __all__ = ["Deconvolution", "Directions", "deconvolve"]
 
 Directions = Literal["kept", "free"]
+"""Whether a U keeps the column space that it started with, or its rank alone."""
 
 NEGLIGIBLE = 1e-12
 """Relative size of an eigenvalue that is rounding."""

@@ -32,6 +32,7 @@ from ebmodel.parallel import one_thread
 __all__ = ["Method", "correlation_by_em", "nearest_correlation", "null_correlation"]
 
 Method = Literal["simple", "truncated", "pairwise"]
+"""How the correlation is estimated from effects that look null (`null_correlation`)."""
 METHODS = ("simple", "truncated", "pairwise")
 
 LEAST = 1e-4

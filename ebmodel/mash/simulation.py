@@ -37,6 +37,7 @@ __all__ = ["GTEX", "SCENARIOS", "from_prior", "patterns", "scenario", "simple", 
 
 WHERE = "mash.simulation"
 SCENARIOS = ("structured", "unstructured", "specific", "independent")
+"""Names of the scenarios that `scenario` draws: the two of Urbut et al. (Figure 2), and two more."""
 _LATER = ("Brain_Amygdala", "Brain_Spinal_cord_cervical_c-1", "Brain_Substantia_nigra", "Kidney_Cortex",
           "Minor_Salivary_Gland")  # fmt: skip
 GTEX: tuple[str, ...] = tuple(name for name in TISSUES if name not in _LATER)

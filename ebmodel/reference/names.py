@@ -7,10 +7,11 @@ import inspect
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["Names", "Place", "home", "public", "unwrapped"]
+__all__ = ["Names", "Place", "constant_docstring", "home", "public", "unwrapped"]
 
 
 class Place(NamedTuple):
@@ -205,8 +206,43 @@ def home(module: ModuleType, name: str) -> ModuleType:
     module
         Where its docstring is.
     """
-    for node in ast.parse(inspect.getsource(module)).body:
+    for node in _statements(module):
         imported = {alias.asname or alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else ()
         if isinstance(node, ast.ImportFrom) and node.module and name in imported:
             return home(import_module(node.module), name)
     return module
+
+
+def constant_docstring(module: ModuleType, name: str) -> str:
+    """Give the text below the line that assigns a constant, alone or with others.
+
+    Parameters
+    ----------
+    module
+        Its `home`.
+    name
+        Of the constant, or of a type.
+
+    Returns
+    -------
+    str
+        Empty where there is none.
+    """
+    for node, below in pairwise(_statements(module)):
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", getattr(node, "name", None))]
+        )
+        names = {
+            leaf.id
+            for one in targets
+            if isinstance(one, ast.AST)
+            for leaf in ast.walk(one)
+            if isinstance(leaf, ast.Name)
+        }
+        if name in names and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            return str(below.value.value)
+    return ""
+
+
+def _statements(module: ModuleType) -> list[ast.stmt]:
+    return ast.parse(inspect.getsource(module)).body

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from textwrap import dedent
 from types import ModuleType
-from typing import Any, ForwardRef, TypeAliasType
+from typing import Any, ForwardRef, Literal, TypeAliasType, get_origin
 
 import pdoc.doc
 from jinja2 import pass_context
@@ -23,7 +23,7 @@ from markupsafe import Markup
 from ebmodel.reference.contents import QUESTIONS
 from ebmodel.reference.docstrings import parse
 from ebmodel.reference.markup import Link, render
-from ebmodel.reference.names import Names, home, unwrapped
+from ebmodel.reference.names import Names, constant_docstring, home, unwrapped
 
 __all__ = ["document", "referring", "signature"]
 
@@ -129,7 +129,7 @@ def _prepare_variable(variable: pdoc.doc.Variable, value: Any, names: Names, own
     else:
         module = home(sys.modules[variable.modulename], variable.name)
         where, annotation = module.__name__, inspect.get_annotations(module).get(variable.name)
-        written = pdoc.doc.Module(module).members[variable.name].docstring
+        written = constant_docstring(module, variable.name)
         variable.default_value_str = _value(value)
     variable.annotation_str = "" if annotation is None else f": {_annotation(annotation)}"
     if owner is not None:
@@ -215,6 +215,8 @@ def _value(value: Any) -> str:
         tree = ast.parse(inspect.getsource(sys.modules[value.__module__]))
         aliases = (node for node in tree.body if isinstance(node, ast.TypeAlias) and node.name.id == value.__name__)
         return ast.unparse(next(aliases).value)
+    if get_origin(value) is Literal:
+        return str(value).removeprefix("typing.")
     shown = repr(value)
     return shown if _plain(value) and len(shown) <= SHORT else ""
 

@@ -120,6 +120,7 @@ from ebmodel.risk.estimators import design, loss_matrix
 __all__ = ["FORMS", "Bound", "lower_bound"]
 
 FORMS = ("printed", "corrected", "centred", "direct")
+"""The forms of the bounds, by the names that the text above gives them."""
 WHERE = "risk.lower_bound"
 GRID = 257
 

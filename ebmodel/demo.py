@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 from scipy.special import ndtr
@@ -11,7 +13,7 @@ from ebmodel.model import Array, Params
 from ebmodel.results import Fit
 from ebmodel.simulate import model_true
 
-__all__ = ["TISSUES", "compare", "simulate_gene"]
+__all__ = ["TISSUES", "Row", "compare", "simulate_gene"]
 
 TISSUES = (
     "Adipose Subcutaneous", "Adipose Visceral", "Adrenal Gland", "Artery Aorta", "Artery Coronary", "Artery Tibial",
@@ -39,17 +41,26 @@ def simulate_gene(seed: int = 0, n: int = 120, missing: float = 0.25) -> xr.Data
     return gene.assign_coords({TISSUE: list(TISSUES), SNP: [f"rs{j + 1}" for j in range(len(THETA.beta))]})
 
 
-def compare(fit: Fit, gene: xr.Dataset) -> list[tuple[str, str, str, str]]:
-    """Rows (what, truth, fit, least squares) for the demo's table."""
+class Row(NamedTuple):
+    """One line of the demo's table."""
+
+    what: str
+    truth: float
+    fit: float
+    least_squares: float | None = None
+
+
+def compare(fit: Fit, gene: xr.Dataset) -> list[Row]:
+    """The fit beside the truth: parameters, calls, and the error of effects."""
     theta, active = fit.params, gene["active"]
     named = (fit.posterior_probability > 0.5) == active
     error = [float(((estimate - gene["effects"]) ** 2).mean()) for estimate in (fit.effects, fit.ols)]
     return [
-        ("share of active tissues, tau1", f"{THETA.tau1:.2f}", f"{theta.tau1:.2f}", ""),
-        ("scale of the slab, eta", f"{THETA.eta:.2f}", f"{theta.eta:.2f}", ""),
-        ("error variance, sigma2", f"{THETA.sigma2:.2f}", f"{theta.sigma2:.2f}", ""),
-        ("tissues called right at P(I=1) > 1/2", f"{active.size}", f"{int(named.sum())}", ""),
-        ("mean squared error of effects", "0", f"{error[0]:.4f}", f"{error[1]:.4f}"),
+        Row("share of active tissues, tau1", THETA.tau1, theta.tau1),
+        Row("scale of the slab, eta", THETA.eta, theta.eta),
+        Row("error variance, sigma2", THETA.sigma2, theta.sigma2),
+        Row("tissues called right at P(I=1) > 1/2", active.size, int(named.sum())),
+        Row("mean squared error of effects", 0, *error),
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import subprocess
 import sys
@@ -142,7 +141,7 @@ def test_json_is_the_table_as_numbers(run: Callable[..., Any], folder: Path) -> 
     result = run(*fit_args(folder, "--json", "--top", "2", out="fit.zarr"))
     summary, fit = json.loads(result.out), ebmodel.open_fit(folder / "fit.zarr")
     assert result.err == ""
-    assert summary["out"] == str(folder / "fit.zarr")
+    assert summary["files"] == [str(folder / "fit.zarr")]
     assert (summary["samples"], summary["genotyped_samples_left_out"]) == (40, 5)
     assert summary["snps"] == fit.dataset.snp.to_numpy().tolist()
     assert [row["tissue"] for row in summary["tissues"]] == fit.dataset.tissue.to_numpy().tolist()
@@ -255,7 +254,7 @@ def test_demo_writes_a_fit_and_two_figures(run: Callable[..., Any], tmp_path: Pa
     assert dict(fit.dataset.sizes) | {"sample": 120, "snp": 8, "tissue": 30} == dict(fit.dataset.sizes)
     assert float(np.isnan(fit.dataset.Y).mean()) == 0.25
     assert fit.converged
-    eb, ols = map(float, re.findall(r"squared error of effects.*│ ([\d.]+) +│ ([\d.]+)", result.out)[0])
+    eb, ols = map(float, re.findall(r"squared error of effects.*│ +([\d.]+) +│ +([\d.]+)", result.out)[0])
     assert eb < ols
 
 
@@ -555,17 +554,6 @@ def test_usage_errors_exit_2(run: Callable[..., Any], args: list[str]) -> None:
     assert "Usage: ebmodel" in result.err
 
 
-@pytest.mark.parametrize("command", ["fit", "sample", "compare", "demo"])
-def test_help_explains_every_option_and_has_an_example(run: Callable[..., Any], command: str) -> None:
-    result = run(command, "--help")
-    assert result.status == 0
-    assert f"Example: ebmodel {command}" in result.out
-    options = [line for line in result.out.splitlines() if re.match(r"│ [* ]*--", line)]
-    assert len(options) >= 3
-    for line in options:
-        assert len(re.findall(r"[a-zA-Z]{2,}", re.sub(r"--[\w-]+|[A-Z_]{3,}", "", line))) >= 3
-
-
 # As installed --------------------------------------------------------------------------------------------------------
 
 
@@ -628,9 +616,3 @@ def test_wheat_compared(run: Callable[..., Any], tmp_path: Path) -> None:
     assert "Draws: Sound" in printed
     assert "EM's eta (0, on the boundary) lies below its interval" in printed
     assert "its eta is 0, which gives all active tissues one effect, known exactly" in printed
-
-
-def test_a_shell_completes_commands_and_sub_commands():
-    asked = os.environ | {"_EBMODEL_COMPLETE": "complete_bash", "COMP_WORDS": "ebmodel mash ", "COMP_CWORD": "2"}
-    run = subprocess.run([EBMODEL], env=asked, capture_output=True, text=True, check=False)
-    assert run.stdout.split() == ["fit", "apply", "report"], run.stderr

@@ -126,7 +126,7 @@ def test_json_is_what_is_printed(run: Callable[..., Any], fit: ebmodel.Fit, stor
             else:
                 assert value == one[key].item() if isinstance(value, str) else np.isnan(one[key].item())
     assert summary["refitted"] is False
-    assert (summary["replicates"], summary["seed"], summary["failed"], summary["out"]) == (9, 0, 0, [])
+    assert (summary["replicates"], summary["seed"], summary["failed"], summary["files"]) == (9, 0, 0, [])
     assert "plug-in ones, too large" in summary["notes"][0]
     assert summary["notes"][1].startswith("with 9 drawn data sets no p-value is below 0.1: none is 'doubtful'")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ebmodel.cli import options as o
+from ebmodel.cli.inputs import split_names
+from ebmodel.cli.output import Output, cell, check_folder, folder
+from ebmodel.errors import expect, listed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,30 +26,57 @@ def check(
     stored_fit: Annotated[Path, typer.Argument(metavar="FIT", help="A fit stored by ebmodel fit.")],
     posterior: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Stored draws of the same model and data: reference data come from them."),
+        typer.Option(
+            metavar="FILE",
+            help="Stored draws of the same model and data: reference data come from them.",
+            rich_help_panel=o.DATA,
+        ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder for report.html, figures and results, made if not there."),
-    ] = None,
-    replicates: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Data sets drawn from the fit; the least p-value is 1/(N + 1).")
-    ] = 199,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Do not fit the drawn data: faster, and p-values are too large.")
-    ] = False,
     groups: Annotated[
         str | None,
         typer.Option(
             metavar="names|FILE",
             help="Related tissues: by the first word of their names, or a table of tissues and their groups.",
+            rich_help_panel=o.DATA,
+            autocompletion=o.words({"names": "by the first word of tissues' names"}),
         ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Checks to make, separated by commas; all if not given.")
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Checks to make, separated by commas; all if not given.",
+            rich_help_panel=o.COMPUTATION,
+            autocompletion=o.several(o.CHECKS),
+        ),
     ] = None,
+    replicates: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Data sets drawn from the fit; the least p-value is 1/(N + 1).",
+            rich_help_panel=o.COMPUTATION,
+        ),
+    ] = 199,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Do not fit the drawn data: faster, and p-values are too large.",
+            rich_help_panel=o.COMPUTATION,
+        ),
+    ] = False,
     seed: o.Seed = 0,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Processes; -1 for all cores.")] = 1,
+    jobs: o.Jobs = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for report.html, figures and results, made if not there; nothing is kept without.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -60,49 +86,42 @@ def check(
     what was found and what to do about it. A check that fails is a finding: exit status 0. The folder gets report.html,
     which can be sent alone, its figures, checks.nc and checks.csv.
 
-    [bold]Example[/bold]: ebmodel check gene.nc --groups names --out gene-checks
+        ebmodel check gene.nc --out checked
+        ebmodel check gene.nc --quick --only normal-errors,linearity
     """
     import ebmodel
     from ebmodel.reports import report
 
     if out is not None:
-        o.check_folder(out)
-    say = Console(quiet=quiet or as_json)
+        check_folder(out)
+    output = Output(quiet=quiet, as_json=as_json)
     fit = ebmodel.open_fit(stored_fit)
     tree = None if posterior is None else ebmodel.open_posterior(posterior)
     comparison = None if tree is None else ebmodel.compare(fit, tree)  # refuses draws of other data
     found = ebmodel.check(
         fit if tree is None else tree, _names(only), replicates, refit=not quick, groups=_groups(groups), seed=seed,
-        jobs=jobs, progress=not (quiet or as_json),
+        jobs=jobs, progress=output.talks,
     )  # fmt: skip
-    notes = _notes(found)
     files: list[Path] = []
     if out is not None:
-        o.make_folder(out)
-        with say.status("Drawing figures ..."):
-            page = report(fit, found, tree, comparison, out / "report.html", f"Fit {stored_fit.stem}", figures=out)
-        files = [*_write(found, out), *page]
-    if as_json:
-        typer.echo(json.dumps(_summary(found, comparison, notes, files), indent=2))
-    else:
-        o.say_notes(notes)
-    _show(found, comparison, say)
-    o.say_where(say, files)
+        with folder(out) as (inside, places), output.status("Drawing figures ..."):
+            title = f"Fit {stored_fit.stem}"
+            page = report(fit, found, tree, comparison, inside / "report.html", title, figures=inside)
+            files = places([*_write(found, inside), *page])
+    summary = _summary(found, comparison)
+    output.report(summary, lambda plain: _show(plain, output), _notes(found), files)
 
 
 def _names(only: str | None) -> list[str] | None:
-    from ebmodel.errors import expect
-
     if only is None:
         return None
-    names = [name.strip() for name in only.split(",") if name.strip()]
+    names = split_names(only)
     expect(bool(names), "names of checks", repr(only), "--only", "name a check")
     return list(dict.fromkeys(names))
 
 
 def _groups(asked: str | None) -> Any:
     """The word 'names', or the second column of a table whose first names tissues."""
-    from ebmodel.errors import expect, listed
     from ebmodel.files import read_table
 
     if asked is None or asked == "names":
@@ -134,45 +153,33 @@ def _notes(found: xr.Dataset) -> list[str]:
     return notes
 
 
-def _write(found: xr.Dataset, out: Path) -> list[Path]:
+def _write(found: xr.Dataset, inside: Path) -> list[Path]:
     """The checks, whole and as a table."""
-    from ebmodel.files import writing
-
-    files = [out / "checks.nc", out / "checks.csv"]
-    with writing(files[0]) as temporary:
-        found.to_netcdf(temporary, engine="h5netcdf")
-    with writing(files[1]) as temporary:
-        found.drop_vars("reference").to_dataframe().to_csv(temporary)
+    files = [inside / "checks.nc", inside / "checks.csv"]
+    found.to_netcdf(files[0], engine="h5netcdf")
+    found.drop_vars("reference").to_dataframe().to_csv(files[1])
     return files
 
 
-def _summary(found: xr.Dataset, comparison: xr.Dataset | None, notes: list[str], files: list[Path]) -> dict[str, Any]:
-    """Everything that is printed, as plain numbers; None where a number is not finite."""
-    import numpy as np
-
-    rows = found.drop_vars("reference").to_dataframe().reset_index().to_dict("records")
+def _summary(found: xr.Dataset, comparison: xr.Dataset | None) -> dict[str, Any]:
+    """Everything that is printed."""
     summary: dict[str, Any] = {
-        "checks": [
-            {k: v if isinstance(v, str) else float(v) if np.isfinite(v) else None for k, v in row.items()}
-            for row in rows
-        ],
+        "checks": found.drop_vars("reference").to_dataframe().reset_index().to_dict("records"),
         **{key: found.attrs[key] for key in ("replicates", "failed", "failure", "seed", "at")},
         "refitted": bool(found.attrs["refitted"]),
-        "notes": notes,
-        "out": [str(path) for path in files],
     }
     if comparison is not None:
         summary |= {key: comparison.attrs[key] for key in ("verdict", "findings")}
     return summary
 
 
-def _show(found: xr.Dataset, comparison: xr.Dataset | None, say: Console) -> None:
+def _show(summary: dict[str, Any], output: Output) -> None:
     """The table, and what to do about what it found."""
-    import numpy as np
+    from rich.table import Table
+    from rich.text import Text
 
-    given, rows = found.attrs, found.drop_vars("reference").to_dataframe().reset_index().to_dict("records")
-    again = "fitted again" if given["refitted"] else "not fitted again"
-    table = Table(title=f"Checks against {given['replicates']} data sets drawn from {given['at']}, {again}",
+    rows, again = summary["checks"], "fitted again" if summary["refitted"] else "not fitted again"
+    table = Table(title=f"Checks against {summary['replicates']} data sets drawn from {summary['at']}, {again}",
                   title_justify="left")  # fmt: skip
     table.add_column("check, and what was found")
     for heading in ("observed", "ref 95 %", "p", "plug-in"):
@@ -180,20 +187,17 @@ def _show(found: xr.Dataset, comparison: xr.Dataset | None, say: Console) -> Non
     table.add_column("verdict", max_width=10)
     keys = {"observed": ".3g", "reference_95": ".3g", "p_value": ".3f", "p_plugin": ".3f"}
     for row in rows:
-        cells = [format(row[key], spec) if np.isfinite(row[key]) else "-" for key, spec in keys.items()]
         what = Text.assemble((row["check"], "bold"), "\n", row["meaning"])
-        table.add_row(what, *cells, Text(row["verdict"], STYLES[row["verdict"]]))
-    say.print(table)
+        numbers = [cell(row[key], spec) for key, spec in keys.items()]
+        table.add_row(what, *numbers, Text(row["verdict"], STYLES[row["verdict"]]))
+    output.show(table)
     for row in rows:
         if row["verdict"] in FLAGGED:
             state = "fails" if row["verdict"] == "fails" else "is doubtful"
-            say.print(f"{row['check']} {state}. Assumed: {row['assumption']}. To do: {row['remedy']}.", markup=False,
-                      highlight=False)  # fmt: skip
-    tests = int(np.isfinite(found["p_plugin"]).sum())
+            output.say(f"{row['check']} {state}. Assumed: {row['assumption']}. To do: {row['remedy']}.")
+    tests = sum(row["p_plugin"] is not None for row in rows)
     if tests > 1:
-        say.print(
-            f"Of {tests} tests of a model that holds, {0.05 * tests:.1g} fall below 0.05 by chance.", highlight=False
-        )
-    if comparison is not None:
-        say.print(f"Draws: {comparison.attrs['verdict']}", markup=False, highlight=False)
-        say.print(f"Findings: {comparison.attrs['findings']}", markup=False, highlight=False)
+        output.say(f"Of {tests} tests of a model that holds, {0.05 * tests:.1g} fall below 0.05 by chance.")
+    if "verdict" in summary:
+        output.say(f"Draws: {summary['verdict']}")
+        output.say(f"Findings: {summary['findings']}")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from ebmodel.cli import options as o
+from ebmodel.cli.inputs import Inputs, Request, gather, slab_shape
+from ebmodel.cli.output import Output, cell, check_file, plain
 from ebmodel.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,29 +39,30 @@ def fit(
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Fit the model to a genotype table and an expression table of one gene.
+    r"""Fit the model to the genotypes and the expression of one gene.
 
     Samples are joined by name. Prints a table by tissue and writes everything (parameters, posterior probabilities,
-    Bayes factors, effects with sd and lfsr, the data) to one file, which ebmodel.open_fit reads back.
+    Bayes factors, effects with sd and lfsr, the data) to one file, which ebmodel check and ebmodel.open_fit read.
 
     The default is the paper's model; for the best estimate, use --select.
 
-    [bold]Example[/bold]: ebmodel fit --genotypes snps.csv.gz --expression gene.csv --top 20 --out gene.nc
+        ebmodel fit --genotypes gene/genotypes.csv.gz \
+            --expression gene/expression.csv --out gene.nc
     """
     import ebmodel
 
-    asked = o.Request(
+    asked = Request(
         genotypes=genotypes, expression=expression, covariates=covariates, covariate_columns=covariate_columns,
         tissues=tissues, snps=snps, top=top, max_r2=max_r2, intercept=intercept, standardise=standardise,
     )  # fmt: skip
-    o.check_file(out)
+    check_file(out)
     if select and (slab, mean) != ("g", "free"):
         raise InputError("--select alone", f"--slab {slab} and --mean {mean} beside it", "--select", "leave one out")
-    say = Console(quiet=quiet or as_json)
-    data = o.gather(asked, say)
+    output = Output(quiet=quiet, as_json=as_json)
+    data = gather(asked, output)
     candidates: list[dict[str, Any]] = []
     caution = ""
-    with say.status(o.FITTING):
+    with output.status(o.FITTING):
         if select:
             result, candidates, caution = run_select(data, starts, seed, errors)
             slab, mean = candidates[0]["slab"], candidates[0]["mean"]
@@ -78,38 +74,31 @@ def fit(
         if slab == "power":
             notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, mean, seed=seed, errors=errors, **data.model)))
     notes += doubts(result, len(data.Y))
-    o.write_fit(result, out)
-    if not as_json:
-        o.say_notes(notes)
-    summary = _summary(result, out, data.unused, notes, data.scale)
+    (result.to_zarr if out.suffix == ".zarr" else result.to_netcdf)(out)
+    summary = _summary(result, data.unused, data.scale)
     if select:
         summary["candidates"] = candidates
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-    _show(summary, say)
+    output.report(summary, lambda found: _show(found, output), notes, [out])
 
 
-def run_fit(data: o.Inputs, slab: str, mean: str, starts: int | None, seed: int, errors: str = "equal") -> Fit:
-    """The EM fit to tables that `ebmodel.cli.options.gather` read."""
+def run_fit(data: Inputs, slab: str, mean: str, starts: int | None, seed: int, errors: str = "equal") -> Fit:
+    """The EM fit to tables that `ebmodel.cli.inputs.gather` read."""
     import ebmodel
 
     settings: dict[str, Any] = {"errors": errors} | ({} if starts is None else {"n_starts": starts})
-    return ebmodel.fit(data.X, data.Y, slab=o.slab_shape(slab), mean=mean, seed=seed, **data.model, **settings)
+    return ebmodel.fit(data.X, data.Y, slab=slab_shape(slab), mean=mean, seed=seed, **data.model, **settings)
 
 
 def run_select(
-    data: o.Inputs, starts: int | None, seed: int, errors: str = "equal"
+    data: Inputs, starts: int | None, seed: int, errors: str = "equal"
 ) -> tuple[Fit, list[dict[str, Any]], str]:
     """The fit of the largest evidence, the candidates as plain numbers, best first, and what to beware of."""
-    import numpy as np
-
     import ebmodel
 
     table, chosen = ebmodel.select(data.X, data.Y, seed=seed, n_starts=starts, errors=errors, **data.model)
     names = ("slab", "mean", "log_evidence", "weight", "loglik", "alpha", "kappa", "status")
     rows = [{name: table[name].to_numpy()[i].item() for name in names} for i in range(table.sizes["candidate"])]
-    plain = [{k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()} for row in rows]
-    return chosen, plain, table.attrs["caution"]
+    return chosen, plain(rows), table.attrs["caution"]
 
 
 def _interval(profile: xr.Dataset) -> str:
@@ -157,54 +146,40 @@ def _residual_variances(fit: Fit) -> dict[str, float]:
     return variances
 
 
-def _summary(fit: Fit, out: Path, unused: int, notes: list[str], scale: str) -> dict[str, Any]:
-    """Everything that is printed, as plain numbers; None where a number is not finite."""
+def _summary(fit: Fit, unused: int, scale: str) -> dict[str, Any]:
+    """Everything that is printed."""
     import numpy as np
 
-    def number(value: Any) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
     ds, theta = fit.dataset, fit.params
-    log10_K = fit.log_bayes_factor / np.log(10.0)
-    norm = np.sqrt((fit.effects**2).sum("snp"))
-    columns = fit.posterior_probability, log10_K, norm, fit.lfsr.min("snp"), fit.error_variance
-    rows = zip(ds["tissue"], ds["n"], *columns, strict=True)
+    columns = {
+        "tissue": ds["tissue"],
+        "n": ds["n"],
+        "posterior_probability": fit.posterior_probability,
+        "log10_bayes_factor": fit.log_bayes_factor / np.log(10.0),
+        "effect_norm": np.sqrt((fit.effects**2).sum("snp")),
+        "min_lfsr": fit.lfsr.min("snp"),
+        "error_variance": fit.error_variance,
+    }
+    rows = zip(*(column.to_numpy().tolist() for column in columns.values()), strict=True)
     return {
         "samples": ds.sizes["sample"],
         "genotyped_samples_left_out": unused,
-        "snps": [str(name) for name in ds["snp"].to_numpy()],
+        "snps": ds["snp"].to_numpy(),
         "scale": scale,
-        "tissues": [
-            {
-                "tissue": str(name.item()),
-                "n": int(n),
-                "posterior_probability": number(h),
-                "log10_bayes_factor": number(K),
-                "effect_norm": number(size),
-                "min_lfsr": number(lfsr),
-                "error_variance": number(own),
-            }
-            for name, n, h, K, size, lfsr, own in rows
-        ],
-        "params": {
-            "tau1": number(theta.tau1),
-            "eta": number(theta.eta),
-            "sigma2": number(theta.sigma2),
-            "alpha": number(theta.alpha),
-            "kappa": None if theta.kappa is None else number(theta.kappa),
-            "beta": [number(value) for value in np.asarray(theta.beta)],
-        },
-        "loglik": number(fit.loglik),
-        "log_evidence": number(fit.log_evidence),
-        "evidence": fit.dataset.attrs["evidence"],
+        "tissues": [dict(zip(columns, row, strict=True)) for row in rows],
+        "params": {name: getattr(theta, name) for name in ("tau1", "eta", "sigma2", "alpha", "kappa")}
+        | {"beta": np.asarray(theta.beta)},
+        "loglik": fit.loglik,
+        "log_evidence": fit.log_evidence,
+        "evidence": ds.attrs["evidence"],
         "converged": fit.converged,
         "status": fit.status,
-        "notes": notes,
-        "out": str(out),
     }
 
 
-def _show_candidates(candidates: list[dict[str, Any]], say: Console) -> None:
+def _show_candidates(candidates: list[dict[str, Any]], output: Output) -> None:
+    from rich.table import Table
+
     table = Table(title="Slabs and means by evidence", title_justify="left")
     table.add_column("slab", no_wrap=True)
     table.add_column("mean", no_wrap=True)
@@ -212,14 +187,16 @@ def _show_candidates(candidates: list[dict[str, Any]], say: Console) -> None:
     for heading in ("log evidence", "weight", "log-lik. or bound", "alpha", "kappa"):
         table.add_column(heading, justify="right")
     for row in candidates:
-        cells = ["-" if row[key] is None else format(row[key], spec) for key, spec in keys.items()]
-        table.add_row(row["slab"], row["mean"], *cells)
-    say.print(table)
+        table.add_row(row["slab"], row["mean"], *(cell(row[key], spec) for key, spec in keys.items()))
+    output.show(table)
 
 
-def _show(summary: dict[str, Any], say: Console) -> None:
+def _show(summary: dict[str, Any], output: Output) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     if "candidates" in summary:
-        _show_candidates(summary["candidates"], say)
+        _show_candidates(summary["candidates"], output)
     scale = " (tissues scaled to residual variance 1)" if summary["scale"] == "standardised" else ""
     table = Table(title=f"{len(summary['snps'])} SNPs in {summary['samples']} samples{scale}", title_justify="left")
     table.add_column("tissue", overflow="fold")
@@ -230,15 +207,14 @@ def _show(summary: dict[str, Any], say: Console) -> None:
         table.add_column("error var.", justify="right", no_wrap=True)
         keys["error_variance"] = ".3g"
     for row in summary["tissues"]:
-        cells = ["-" if row[key] is None else format(row[key], spec) for key, spec in keys.items()]
-        table.add_row(Text(row["tissue"]), str(row["n"]), *cells)
-    say.print(table)
-    say.print("log10 K: Bayes factor of no effect over an effect; below 0 it favours an effect.", highlight=False)
-    say.print("min lfsr: the smallest local false sign rate among the tissue's effects.", highlight=False)
+        numbers = [cell(row[key], spec) for key, spec in keys.items()]
+        table.add_row(Text(row["tissue"]), str(row["n"]), *numbers)
+    output.show(table)
+    output.say("log10 K: Bayes factor of no effect over an effect; below 0 it favours an effect.")
+    output.say("min lfsr: the smallest local false sign rate among the tissue's effects.")
     theta = summary["params"]
     values = ", ".join(
         f"{name} {theta[name]:.4g}" for name in ("tau1", "eta", "sigma2", "alpha", "kappa") if theta[name] is not None
     )
     kind = "bound on the log-likelihood" if summary["evidence"].startswith("variational") else "log-likelihood"
-    say.print(f"{values}; {kind} {summary['loglik']:.3f}; {summary['status']}", markup=False, highlight=False)
-    o.say_where(say, [Path(summary["out"])])
+    output.say(f"{values}; {kind} {summary['loglik']:.3f}; {summary['status']}")

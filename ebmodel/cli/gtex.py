@@ -5,60 +5,80 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ebmodel.cli import options as o
+from ebmodel.cli.commands import Command, Group
+from ebmodel.cli.inputs import split_names
+from ebmodel.cli.output import Output, cell, check_folder, folder
+from ebmodel.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
+    from rich.table import Table
 
     from ebmodel.eqtl.report import Report
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="A multi-tissue eQTL study, genome-wide: the paper's Section 7 on GTEx's files, or on files like them.",
+    rich_markup_mode=None,
+    short_help="Run a study of many genes: the paper's Section 7, on GTEx's files.",
+    help="""
+    A multi-tissue eQTL study, genome-wide: the paper's Section 7 on GTEx's files, or on files like them.
+
+    To try it on a simulated study:
+
+        ebmodel gtex simulate --out study --genes 200
+        ebmodel gtex run --config study/study.toml --truth study
+    """,
 )
 
+FAILURES = 20
+"""Genes that failed and are named; the others are counted."""
 INFLATED = 2.0
 """Variance of Stouffer's Z that deserves a word: strong effects that tissues share make some of it too."""
 Results = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a run's results.")]
-Jobs = Annotated[int, typer.Option(metavar="N", help="Processes; -1 for all cores.")]
 Truth = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="A simulated study, or its truth: adds accuracy against it.")
 ]
-Estimator = Annotated[str, typer.Option(metavar="NAME", help="Whose effects: paper or generalised.")]
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     config: Annotated[Path, typer.Option(metavar="FILE", help="The study's TOML file: paths and choices.")],
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where results go; as in the file if not given.")
-    ] = None,
-    jobs: Jobs = -1,
+    truth: Truth = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, whatever the folder holds.", rich_help_panel=o.COMPUTATION)
+    ] = False,
+    jobs: o.Jobs = -1,
     cluster: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A Dask scheduler to run on, as tcp://host:8786; it must see the files."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="A Dask scheduler to run on, as tcp://host:8786; it must see the files.",
+            rich_help_panel=o.COMPUTATION,
+        ),
     ] = None,
-    truth: Truth = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever the folder holds.")] = False,
-    figures: Annotated[bool, typer.Option(help="Draw figures at the end.")] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where results go; as in the file if not given.", rich_help_panel=o.OUTPUT),
+    ] = None,
+    figures: o.Figures = True,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Run a study: choose SNPs, fit every gene, cross-validate predictions, draw Figures 1-4.
+    """Run a study: choose SNPs, fit every gene, cross-validate, draw.
 
-    A run that was stopped goes on where it was. A gene that cannot be analysed is reported and the others go on. The
-    folder gets results.zarr, genes.tsv.gz, egenes.tsv.gz, gains.tsv, dropped.tsv and figures.
+    Draws the paper's Figures 1-4. A run that was stopped goes on where it was. A gene that cannot be analysed is
+    reported and the others go on. The folder gets results.zarr, genes.tsv.gz, egenes.tsv.gz, gains.tsv, dropped.tsv and
+    figures.
 
-    [bold]Example[/bold]: ebmodel gtex run --config study.toml
+        ebmodel gtex run --config study/study.toml --truth study
     """
     from ebmodel.eqtl.discoveries import read_truth
     from ebmodel.eqtl.report import write_report
@@ -66,59 +86,74 @@ def run(
     from ebmodel.eqtl.settings import read_settings
     from ebmodel.eqtl.store import note
 
-    say = o.console(quiet=quiet or as_json)
+    output = Output(quiet=quiet, as_json=as_json)
     settings = read_settings(config, out=out)
-    o.check_folder(settings.out)
+    check_folder(settings.out)
     if truth is not None:
         read_truth(truth)  # before the work
     with _on(cluster):
-        results = run_study(settings, jobs=jobs, progress=not (quiet or as_json), fresh=fresh)
+        results = run_study(settings, jobs=jobs, progress=output.talks, fresh=fresh)
     began = time.perf_counter()
-    with say.status("Writing tables and figures ..."):
-        report = write_report(results, settings.out, fdr=settings.fdr, truth=truth, figures=figures)
+    with folder(settings.out) as (inside, places), output.status("Writing tables and figures ..."):
+        report = write_report(results, inside, fdr=settings.fdr, truth=truth, figures=figures)
+        files = places(report.files)
     seconds = json.loads(results.attrs["seconds"]) | {"figures": round(time.perf_counter() - began, 1)}
     results.attrs["seconds"] = json.dumps(seconds)
     note(settings.out / "results.zarr", seconds=results.attrs["seconds"])
-    files = [settings.out / "results.zarr", settings.out / "dropped.tsv", *report.files]
-    _tell(results, report, files, say, as_json=as_json)
+    _report(results, report, [settings.out / "results.zarr", settings.out / "dropped.tsv", *files], output)
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     results: Results,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where tables and figures go; the results' if not given.")
-    ] = None,
+    truth: Truth = None,
     fdr: Annotated[
         float | None,
         typer.Option(metavar="RATE", help="Bayesian false discovery rate of the calls; the run's if not given."),
     ] = None,
-    truth: Truth = None,
-    figures: Annotated[bool, typer.Option(help="Draw figures.")] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where tables and figures go; the folder of the results if not given.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
+    figures: o.Figures = True,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Write a finished run's tables and figures again: at another rate, or against a simulated truth.
+    """Write a finished run's tables and figures again.
 
-    [bold]Example[/bold]: ebmodel gtex report results --truth . --fdr 0.01
+    At another rate, or against a simulated truth.
+
+        ebmodel gtex report study/results --truth study --fdr 0.01
     """
     from ebmodel.eqtl.report import write_report
     from ebmodel.eqtl.store import open_results
 
-    say, found, folder = o.console(quiet=quiet or as_json), open_results(results), out or _folder(results)
-    o.check_folder(folder)
-    o.make_folder(folder)
-    with say.status("Writing tables and figures ..."):
-        rate = float(found.attrs["fdr"]) if fdr is None else fdr
-        written = write_report(found, folder, fdr=rate, truth=truth, figures=figures)
-    _tell(found, written, written.files, say, as_json=as_json)
+    output, found = Output(quiet=quiet, as_json=as_json), open_results(results)
+    place = out or (results.parent if results.suffix == ".zarr" else results)
+    rate = float(found.attrs["fdr"]) if fdr is None else fdr
+    with folder(place) as (inside, places), output.status("Writing tables and figures ..."):
+        written = write_report(found, inside, fdr=rate, truth=truth, figures=figures)
+        files = places(written.files)
+    _report(found, written, files, output)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     results: Results,
-    out: Annotated[Path, typer.Option(metavar="FOLDER|FILE", help="Folder of the databases, or a .tsv.gz table.")],
-    estimator: Estimator = "paper",
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER|FILE", help="Folder of the databases, or a .tsv.gz table.", rich_help_panel=o.OUTPUT
+        ),
+    ],
+    estimator: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Whose effects: paper or generalised.", autocompletion=o.words(o.ESTIMATORS)),
+    ] = "paper",
     tissues: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Tissues, separated by commas; all if not given.")
     ] = None,
@@ -126,26 +161,32 @@ def export(
         float, typer.Option(metavar="P", min=0.0, max=1.0, help="Least P(I=1) of a gene that is written.")
     ] = 0.0,
     quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
 ) -> None:
-    """Write effects for other tools: PredictDB databases (PrediXcan, S-PrediXcan), one a tissue, or one table.
+    """Write effects for PrediXcan and S-PrediXcan, or as one table.
 
-    [bold]Example[/bold]: ebmodel gtex export results --out predictdb --probability 0.5
+    A folder gets PredictDB databases, one a tissue.
+
+        ebmodel gtex export study/results --out predictdb --probability 0.5
+        ebmodel gtex export study/results --out effects.tsv.gz
     """
     from ebmodel.eqtl.export import export_predictdb, export_table
     from ebmodel.eqtl.store import open_results
 
-    found = open_results(results)
-    names = None if tissues is None else [name.strip() for name in tissues.split(",") if name.strip()]
+    output, found = Output(quiet=quiet, as_json=as_json), open_results(results)
+    names = None if tissues is None else split_names(tissues)
     if out.name.endswith((".tsv", ".tsv.gz")):
         files = [export_table(found, out, estimator, names)]
     else:
+        check_folder(out)
         files = export_predictdb(found, out, estimator, names, probability)
-    o.say_where(Console(quiet=quiet), files)
+    every = found["tissue"].to_numpy() if names is None else names
+    output.report({"estimator": estimator, "tissues": every, "probability": probability}, lambda _: None, files=files)
 
 
-@app.command()
+@app.command(cls=Command)
 def simulate(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the study.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for the study.", rich_help_panel=o.OUTPUT)],
     genes: Annotated[int, typer.Option(metavar="N", min=1, help="Genes; GTEx has 8,066 in all tissues.")] = 8066,
     donors: Annotated[int, typer.Option(metavar="N", min=20, help="Donors; tissues' samples are scaled alike.")] = 838,
     tissues: Annotated[
@@ -158,40 +199,49 @@ def simulate(
     relatedness: Annotated[
         float,
         typer.Option(
-            metavar="R", min=0.0, max=1.0, help="How far related tissues are active for the same genes; the model's 0."
+            metavar="R",
+            min=0.0,
+            max=1.0,
+            help="How far related tissues are active for the same genes; in the model they are not.",
         ),
     ] = 0.0,
-    formats: Annotated[str, typer.Option("--format", metavar="KIND", help="Genotypes as bed, pgen or vcf.")] = "bed",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="KIND", help="Genotypes as bed, pgen or vcf.", autocompletion=o.words(o.FORMATS)
+        ),
+    ] = "bed",
     seed: o.Seed = 1,
-    jobs: Jobs = -1,
+    jobs: o.Jobs = -1,
     quiet: o.Quiet = False,
+    as_json: o.AsJson = False,
 ) -> None:
-    """Simulate a study in GTEx's formats, the truth beside it, and a study.toml to run it with.
+    """Simulate a study in GTEx's formats, the truth beside it.
 
-    [bold]Example[/bold]: ebmodel gtex simulate --out study --genes 200
+    The folder gets a study.toml to run it with.
+
+        ebmodel gtex simulate --out study --genes 200
     """
     from ebmodel.eqtl.simulation import simulate_study
 
-    names = None if tissues is None else [name.strip() for name in tissues.split(",") if name.strip()]
+    output = Output(quiet=quiet, as_json=as_json)
+    names = None if tissues is None else split_names(tissues)
     simulate_study(out, genes=genes, donors=donors, tissues=names, donor_correlation=donor_correlation,
-                   relatedness=relatedness, formats=formats, seed=seed, jobs=jobs, progress=not quiet)  # fmt: skip
-    say = Console(quiet=quiet)
-    o.say_where(say, [out])
+                   relatedness=relatedness, formats=formats, seed=seed, jobs=jobs, progress=output.talks)  # fmt: skip
+    settings = json.loads((out / "truth" / "settings.json").read_text(encoding="utf-8"))
+    output.report(settings, lambda _: None, files=[out])
     if formats == "vcf":
-        say.print(f"Index it: bcftools index {out / 'genotypes.vcf.gz'}", highlight=False, soft_wrap=True)
-    say.print(f"Run it: ebmodel gtex run --config {out / 'study.toml'} --truth {out}", highlight=False, soft_wrap=True)
+        output.say(f"Index it: bcftools index {out / 'genotypes.vcf.gz'}", unbroken=True)
+    output.say(f"Run it: ebmodel gtex run --config {out / 'study.toml'} --truth {out}", unbroken=True)
 
 
 @contextmanager
 def _on(cluster: str | None) -> Iterator[None]:
     """On the workers of a Dask cluster, if one is named."""
     if cluster is None:
-        with nullcontext():
-            yield
+        yield
         return
     import joblib
-
-    from ebmodel.errors import InputError
 
     try:
         from distributed import Client
@@ -208,38 +258,32 @@ def _on(cluster: str | None) -> Iterator[None]:
         yield
 
 
-def _folder(results: Path) -> Path:
-    return results.parent if results.suffix == ".zarr" else results
-
-
-def _tell(results: xr.Dataset, report: Report, files: list[Path], say: Console, *, as_json: bool) -> None:
+def _report(results: xr.Dataset, report: Report, files: list[Path], output: Output) -> None:
     """Say what became of the genes, what was called, gained, and how true it is."""
     from ebmodel.eqtl.report import failures
 
-    summary = _summary(results, report)
     failed = failures(results)
-    if as_json:
-        every = summary | {"failed": failed, "files": [str(path) for path in files]}
-        typer.echo(json.dumps(o.strict(every), indent=2, allow_nan=False))
-        return
-    o.say_notes([f"gene {text}" for text in failed[:20]])
-    if len(failed) > 20:
-        o.say_notes([f"{len(failed) - 20} more genes failed: genes.tsv.gz has their messages"])
-    o.say_notes(_cautions(results))
+    notes = [f"gene {text}" for text in failed[:FAILURES]]
+    if len(failed) > FAILURES:
+        notes.append(f"{len(failed) - FAILURES} more genes failed: genes.tsv.gz has their messages")
+    summary = _summary(results, report) | {"failed": failed}
+    output.report(summary, lambda found: _show(found, output), notes + _cautions(results), files)
+
+
+def _show(summary: dict[str, Any], output: Output) -> None:
     genes = ", ".join(f"{count} {status}" for status, count in summary["genes"].items())
-    say.print(f"{sum(summary['genes'].values())} genes: {genes}.", highlight=False)
+    output.say(f"{sum(summary['genes'].values())} genes: {genes}.")
     if "calls" in summary:
         calls = summary["calls"]
-        say.print(f"{calls['egenes']} genes called active in at least one tissue, {calls['pairs']} pairs of gene and "
-                  f"tissue, at a Bayesian FDR of {calls['fdr']:g}.", highlight=False)  # fmt: skip
+        output.say(f"{calls['egenes']} genes called active in at least one tissue, {calls['pairs']} pairs of gene and "
+                   f"tissue, at a Bayesian FDR of {calls['fdr']:g}.")  # fmt: skip
     if "gains" in summary:
-        say.print(_gains_table(summary["gains"]))
-    if report.accuracy is not None:
-        say.print(_accuracy_table(summary["accuracy"]))
+        output.show(_gains_table(summary["gains"]))
+    if "accuracy" in summary:
+        output.show(_accuracy_table(summary["accuracy"]))
     if "seconds" in summary:
         stages = ", ".join(f"{name} {value:.0f} s" for name, value in summary["seconds"].items())
-        say.print(f"Time: {stages}. Memory: {summary['memory_mb'] / 1000:.1f} GB at most.", highlight=False)
-    o.say_where(say, files)
+        output.say(f"Time: {stages}. Memory: {summary['memory_mb'] / 1000:.1f} GB at most.")
 
 
 def _cautions(results: xr.Dataset) -> list[str]:
@@ -290,23 +334,32 @@ def _summary(results: xr.Dataset, report: Report) -> dict[str, Any]:
 
 
 def _gains_table(gains: list[dict[str, Any]]) -> Table:
-    table = Table("screening", "SNPs", "method", "genes", "R²", "gain", "gain, %", "PMSE / OLS's", "better in",
-                  title="Prediction, means over tissues; gains over least squares", title_justify="left")  # fmt: skip
+    from rich.table import Table
+
+    table = Table(title="Prediction, means over tissues; gains over least squares", title_justify="left")
+    for heading in ("screening", "SNPs", "method"):
+        table.add_column(heading)
+    columns = {"genes": ("genes", ".0f"), "r2": ("R²", ".4f"), "increase": ("gain", "+.4f"),
+               "percent": ("gain, %", "+.1f"), "pmse_ratio": ("PMSE / OLS's", ".4f"),
+               "pmse_better": ("better in", ".0%")}  # fmt: skip
+    for heading, _ in columns.values():
+        table.add_column(heading, justify="right")
     for row in gains:
-        if not row["genes"]:
-            continue
-        table.add_row(
-            row["screening"], f">= {row['min_snps']}", row["method"], f"{row['genes']:.0f}", f"{row['r2']:.4f}",
-            f"{row['increase']:+.4f}", f"{row['percent']:+.1f}", f"{row['pmse_ratio']:.4f}",
-            f"{100 * row['pmse_better']:.0f} %",
-        )  # fmt: skip
+        if row["genes"]:
+            numbers = [cell(row[name], spec) for name, (_, spec) in columns.items()]
+            table.add_row(row["screening"], f">= {row['min_snps']}", row["method"], *numbers)
     return table
 
 
-def _accuracy_table(accuracy: dict[str, dict[str, float]]) -> Table:
-    names = ("active", "called", "auc", "brier", "promised", "realised", "realised_se", "power", "power_study")
-    table = Table("estimator", *names, title="P(I=1) and calls against the truth, all tissues", title_justify="left")
+def _accuracy_table(accuracy: dict[str, dict[str, float | None]]) -> Table:
+    from rich.table import Table
+
+    table = Table("estimator", title="P(I=1) and calls against the truth, all tissues", title_justify="left")
+    columns = {"active": ".0f", "called": ".0f"} | dict.fromkeys(
+        ("auc", "brier", "promised", "realised", "realised_se", "power", "power_study"), ".3f"
+    )
+    for name in columns:
+        table.add_column(name, justify="right")
     for estimator, values in accuracy.items():
-        table.add_row(estimator, *(f"{values[name]:.0f}" if name in {"active", "called"} else f"{values[name]:.3f}"
-                                   for name in names))  # fmt: skip
+        table.add_row(estimator, *(cell(values[name], spec) for name, spec in columns.items()))
     return table

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ebmodel.cli import options as o
+from ebmodel.cli.output import Output, check_file, check_folder, folder
+from ebmodel.errors import InputError, expect
 
 if TYPE_CHECKING:
     import xarray as xr
 
 ASKED = "the command line"
 TABLES = ("genotypes.csv.gz", "expression.csv", "truth.csv")
+KIND, SIZES, TRUTH = "What to simulate", "Sizes", "Truth"
 
 
 def simulate(
@@ -24,64 +25,118 @@ def simulate(
         Path,
         typer.Option(
             metavar="PATH",
-            help="A .nc (NetCDF) file or .zarr store for all of it, or a folder for tables that ebmodel fit reads.",
+            help="A folder, for tables that ebmodel fit reads, or one .nc (NetCDF) file or .zarr store for all of it.",
+            rich_help_panel=o.OUTPUT,
         ),
     ],
     setting: Annotated[
-        int | None, typer.Option(metavar="K", min=1, max=4, help="One of the paper's Settings, 1 to 4.")
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            max=4,
+            help="One of the paper's Settings, 1 to 4.",
+            rich_help_panel=KIND,
+            autocompletion=o.words(("1", "2", "3", "4")),
+        ),
     ] = None,
     violation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="In place of a Setting: the model with one assumption violated.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"In place of a Setting: the model with one assumption violated: {', '.join(o.VIOLATIONS)}.",
+            rich_help_panel=KIND,
+            autocompletion=o.words(o.VIOLATIONS),
+        ),
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(metavar="S", help="With --violation: how much; 0 is the model itself.")
-    ] = None,
-    rho: Annotated[
-        float | None, typer.Option(metavar="RHO", help="With --setting: correlation of SNPs and effects; 0.")
-    ] = None,
-    signal: Annotated[float, typer.Option(metavar="S", help="Mean effect of the first third of SNPs.")] = 1.0,
-    samples: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Samples; 50, in Setting 4 300, with --violation 100.")
-    ] = None,
-    snps: Annotated[int | None, typer.Option(metavar="N", min=1, help="SNPs; 30, or those of --genotypes.")] = None,
-    tissues: Annotated[int, typer.Option(metavar="N", min=1, help="Tissues.")] = 50,
-    tau1: Annotated[float, typer.Option(metavar="P", min=0.0, max=1.0, help="Share of active tissues.")] = 0.5,
-    sigma: Annotated[float | None, typer.Option(metavar="SD", help="Error sd; 10, in Setting 2 1.")] = None,
-    eta: Annotated[
         float | None,
-        typer.Option(metavar="ETA", help="With --violation: scale of the paper's slab; the number of samples."),
-    ] = None,
-    missing: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="Share of each tissue's responses missing; 0, in Settings 3 and 4 0.2."),
+        typer.Option(metavar="S", help="With --violation: how much; 0 is the model itself.", rich_help_panel=KIND),
     ] = None,
     genotypes: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Donors for Setting 4, or genotypes for --violation: PLINK .bed, VCF, BCF or a table.",
+            help="Donors for Setting 4, or genotypes for --violation: PLINK .bed or .pgen, VCF, BCF or a table.",
+            rich_help_panel=KIND,
         ),
     ] = None,
-    seed: o.Seed = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of the random numbers.", rich_help_panel=KIND)
+    ] = 0,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Samples.",
+            show_default="50; in Setting 4 300; with --violation 100",
+            rich_help_panel=SIZES,
+        ),
+    ] = None,
+    snps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="SNPs.", show_default="30, or those of --genotypes", rich_help_panel=SIZES
+        ),
+    ] = None,
+    tissues: Annotated[int, typer.Option(metavar="N", min=1, help="Tissues.", rich_help_panel=SIZES)] = 50,
+    missing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Share of each tissue's responses missing.",
+            show_default="0; in Settings 3 and 4 0.2",
+            rich_help_panel=SIZES,
+        ),
+    ] = None,
+    tau1: Annotated[
+        float, typer.Option(metavar="P", min=0.0, max=1.0, help="Share of active tissues.", rich_help_panel=TRUTH)
+    ] = 0.5,
+    signal: Annotated[
+        float, typer.Option(metavar="S", help="Mean effect of the first third of SNPs.", rich_help_panel=TRUTH)
+    ] = 1.0,
+    rho: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RHO",
+            help="With --setting: correlation of SNPs and effects.",
+            show_default="0",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option(metavar="SD", help="Error sd.", show_default="10; in Setting 2 1", rich_help_panel=TRUTH),
+    ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ETA",
+            help="With --violation: scale of the paper's slab.",
+            show_default="the number of samples",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
     quiet: o.Quiet = False,
     as_json: o.AsJson = False,
 ) -> None:
-    """Simulate a gene whose truth is known: the paper's Settings, or the model with an assumption violated.
+    """Simulate a gene whose truth is known: to try the others on.
 
-    A folder gets genotypes.csv.gz, expression.csv and truth.csv (tissues, whether active, effects by SNP); a file has
-    the slab's mean and true covariance as well.
+    One of the paper's Settings, or the model with an assumption violated. A folder gets genotypes.csv.gz,
+    expression.csv and truth.csv (tissues, whether active, effects by SNP); a file has the slab's mean and true
+    covariance as well.
 
-    [bold]Example[/bold]: ebmodel simulate --setting 3 --rho 0.4 --signal 1 --seed 7 --out gene.nc
+        ebmodel simulate --setting 3 --rho 0.4 --signal 2 --seed 7 --out gene
+        ebmodel simulate --violation heavy-tails --strength 0.3 --out tails
     """
-    from ebmodel.errors import InputError, expect
-
     as_file = out.suffix in (".nc", ".zarr")
     if as_file:
-        o.check_file(out)
+        check_file(out)
     else:
         known = "a name ending in .nc or .zarr, or a folder's"
         expect(not out.suffix or out.is_dir(), known, repr(out.name), "--out", "rename it")
-        o.check_folder(out)
+        check_folder(out)
     sizes = {"m": tissues, "seed": seed}
     if setting is not None and violation is None:
         lone = "--strength" if strength is not None else "--eta"
@@ -98,8 +153,9 @@ def simulate(
     else:
         got = "neither" if setting is None else "both"
         raise InputError("--setting K or --violation NAME", got, ASKED, "give one")
-    files = _write(gene, out, as_file=as_file)
-    _say(gene, files, Console(quiet=quiet), as_json=as_json)
+    files = _write_file(gene, out) if as_file else _write_tables(gene, out)
+    output = Output(quiet=quiet, as_json=as_json)
+    output.report(_summary(gene), lambda found: _show(found, output), files=files)
 
 
 def _setting(k: int, rho: float | None, genotypes: Path | None, **knobs: Any) -> xr.Dataset:
@@ -122,7 +178,6 @@ def _violated(
     **knobs: Any,
 ) -> xr.Dataset:
     """As Setting 1 in size and signal, but with the paper's slab: eta = n makes an effect's variance about 1."""
-    from ebmodel.errors import expect
     from ebmodel.files import read_table
     from ebmodel.model import Params
     from ebmodel.simulate import violated
@@ -138,44 +193,43 @@ def _violated(
     return violated(name, strength, theta, n=n, X=X, **knobs)
 
 
-def _write(gene: xr.Dataset, out: Path, *, as_file: bool) -> list[Path]:
-    import pandas as pd
-
+def _write_file(gene: xr.Dataset, out: Path) -> list[Path]:
     from ebmodel.files import writing
 
-    if as_file:
-        with writing(out) as temporary:
-            if out.suffix == ".zarr":
-                gene.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
-            else:
-                gene.to_netcdf(temporary, engine="h5netcdf")
-        return [out]
-    o.make_folder(out)
-    files = [out / name for name in TABLES]
+    with writing(out) as temporary:
+        if out.suffix == ".zarr":
+            gene.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
+        else:
+            gene.to_netcdf(temporary, engine="h5netcdf")
+    return [out]
+
+
+def _write_tables(gene: xr.Dataset, out: Path) -> list[Path]:
+    import pandas as pd
+
     X, Y, truth = (pd.DataFrame(gene[name].to_pandas()) for name in ("X", "Y", "effects"))
     truth.insert(0, "active", gene["active"].to_numpy().astype(int))
-    for path, table in zip(files, (X, Y, truth), strict=True):
-        content = table.to_csv().encode()
-        with writing(path) as temporary:  # without name and time: the same data give the same file
-            temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-    return files
+    with folder(out) as (inside, places):
+        files = [inside / name for name in TABLES]
+        for path, table in zip(files, (X, Y, truth), strict=True):
+            content = table.to_csv().encode()  # without name and time: the same data give the same file
+            path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        return places(files)
 
 
-def _say(gene: xr.Dataset, files: list[Path], say: Console, *, as_json: bool) -> None:
+def _summary(gene: xr.Dataset) -> dict[str, Any]:
     import numpy as np
 
-    sizes, active = gene.sizes, int(gene["active"].sum())
-    if as_json:
-        summary = {
-            "samples": sizes["sample"], "snps": sizes["snp"], "tissues": sizes["tissue"], "active": active,
-            "missing_responses": int(np.isnan(gene["Y"]).sum()), "beta": gene["beta"].to_numpy().tolist(),
-            **gene.attrs, "out": [str(path) for path in files],
-        }  # fmt: skip
-        typer.echo(json.dumps(summary, indent=2))
-        return
-    say.print(
-        f"Simulated {sizes['sample']} samples, {sizes['snp']} SNPs, {sizes['tissue']} tissues ({active} active), "
-        f"{gene.attrs['missing']:.0%} of responses missing.",
-        highlight=False,
+    sizes = gene.sizes
+    return {
+        "samples": sizes["sample"], "snps": sizes["snp"], "tissues": sizes["tissue"],
+        "active": int(gene["active"].sum()), "missing_responses": int(np.isnan(gene["Y"]).sum()),
+        "beta": gene["beta"].to_numpy(), **gene.attrs,
+    }  # fmt: skip
+
+
+def _show(summary: dict[str, Any], output: Output) -> None:
+    output.say(
+        f"Simulated {summary['samples']} samples, {summary['snps']} SNPs, {summary['tissues']} tissues "
+        f"({summary['active']} active), {summary['missing']:.0%} of responses missing."
     )
-    o.say_where(say, files)

@@ -76,7 +76,10 @@ def maximisation(stats: Statistics, T: Array, state: State, held: int) -> State:
 
 @kernel
 def ascend(stats: Statistics, state: State, held: int, tol: float, max_iter: int) -> tuple[State, Array, float, bool]:
-    """SQUAREM, as `ebmodel.em.run`, on the constrained steps: state, T, log p(Y) or its bound, whether it converged."""
+    """SQUAREM, as `ebmodel.em.run`, on the constrained steps.
+
+    Gives the state, T (tissue,), log p(Y) or the bound on it, and whether it converged.
+    """
     T, loglik = expectation(stats, state)
     calm, steps = 0, 1
     while steps < max_iter:

@@ -135,7 +135,7 @@ def loglik(X: Array, Y: Array, params: Params, C: Array | None = None) -> float:
 
 
 def loglik_enumerated(X: Array, Y: Array, params: Params, C: Array | None = None) -> tuple[float, Array]:
-    """Brute force: log p(Y) and P(I(t)=1 | Y), summing over every I in {0,1}^m, 2^m terms."""
+    """Brute force: log p(Y) and P(I(t)=1 | Y) (m,), summing over every I in {0,1}^m, 2^m terms."""
     log_g = np.stack([log_null(X, Y, params, C), log_slab(X, Y, params, C)])
     with np.errstate(divide="ignore"):
         log_tau = np.log([params.tau0, params.tau1])
@@ -309,7 +309,7 @@ def variational_probability(X: Array, Y: Array, params: Params, mu: Array, S: Ar
 def variational_mean(X: Array, Y: Array, params: Params, T: Array, C: Array | None = None) -> tuple[Array, Array]:
     """The best q(beta) = N(mu, S) given q(I): S = (sum_t T_t P_t + (kappa Sigma0)^-1)^-1, mu = S sum_t T_t h_t.
 
-    P_t = X_t'Omega_t^-1 X_t and h_t = X_t'Omega_t^-1 y_t, as in `evidence_enumerated`.
+    P_t = X_t'Omega_t^-1 X_t and h_t = X_t'Omega_t^-1 y_t, as in `evidence_enumerated`; mu (p,) and S (p, p).
 
     Raises
     ------

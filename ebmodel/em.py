@@ -111,7 +111,10 @@ def from_responsibilities(stats: Statistics, T: Array, kind: int = FREE) -> Stat
 
 @kernel
 def run(stats: Statistics, state: State, tol: float, max_iter: int, learn: bool = True) -> tuple[State, Array, bool]:
-    """SQUAREM until two cycles gain less than ``tol``: the state, log p(Y) after every step, whether it converged."""
+    """SQUAREM until two cycles gain less than ``tol``: the state, the trace, whether it converged.
+
+    The trace (iteration,) is log p(Y), or the bound on it, after every step, of which there are at most ``max_iter``.
+    """
     trace = np.empty(max_iter + 3)
     T, loglik = expectation(stats, state)
     trace[0], steps = loglik, 1

@@ -169,7 +169,10 @@ def _pool(stats: Statistics, T: Array) -> tuple[Array, Array]:
 
 @kernel
 def belief(stats: Statistics, T: Array, eta: float, sigma2: float, kappa: float, learn: bool) -> tuple[Array, Belief]:
-    """q(gamma) = N(mu, S) given T, with the kappa uphill of the one given if it is to be learned: mu and the rest."""
+    """q(gamma) = N(mu, S) given T, with the kappa uphill of the one given if it is to be learned.
+
+    Gives mu (rank,) and the rest.
+    """
     total, pooled = _pool(stats, T)
     patterns, rank = stats.d.shape
     weight, pull = np.empty((patterns, rank)), np.empty((patterns, rank))

@@ -133,13 +133,18 @@ def draw(
     probability : (draw, tissue)
         P(I(t)=1 | Y) at each draw of the parameters.
     beta : (draw, snp)
+        The slab's mean at each.
     eta, sigma2 : (draw,)
+        The slab's scale and the error variance at each.
     rng
         Source of the random numbers.
 
     Returns
     -------
-    active (draw, tissue), effects (draw, tissue, snp)
+    active : (draw, tissue)
+        I(t).
+    effects : (draw, tissue, snp)
+        beta(t), 0 where I(t) = 0.
     """
     active = rng.random(probability.shape) < probability
     effects = np.zeros((*probability.shape, len(whitening.L)))

@@ -66,7 +66,7 @@ class Frame:
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-        """Tissues s < t that share enough samples, and E r_st^2 of independent errors.
+        """Tissues s < t that share enough samples, and E r_st^2 of independent errors, (pair,) each.
 
         Over the samples that two tissues share, tr(M_s M_t) / (tr M_s tr M_t), M = I - H restricted to those samples:
         1/dof where all are shared.

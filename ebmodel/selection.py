@@ -37,7 +37,9 @@ class Selection(NamedTuple):
     """The candidates, best first, and the first of them."""
 
     table: xr.Dataset
+    """By candidate, with ``slab``, ``mean``, ``log_evidence`` and more, as `select` says."""
     fit: Fit
+    """That of the first candidate."""
 
 
 def select(

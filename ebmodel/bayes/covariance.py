@@ -128,14 +128,17 @@ def log_density(z: Any, residual: Any, dof: int, c: Any, v: Any, active: Any, A:
     Parameters
     ----------
     z : (direction, tissue)
-    residual : (any, tissue)
+        U'Y.
+    residual : (row, tissue)
         With residual'residual = E'E.
     dof
         n - r, and less the rank of the covariates.
     c : (direction,)
+        E z_j where I(t) = 1.
     v : (direction,)
-        Or (1,) where they are all the same.
+        The slab's variance of z_j; or (1,) where they are all the same.
     active : (tissue,)
+        I(t).
     A : (tissue, tissue)
         Lower triangular, Sigma = A A'.
     """

@@ -69,7 +69,6 @@ class Prior:
 
     distribution: str
     parameters: Mapping[str, float]
-    """By name, as numbers."""
 
     def __init__(self, distribution: str, **parameters: float) -> None:
         family: Any = getattr(pm, str(distribution), None)

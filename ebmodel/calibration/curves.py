@@ -31,6 +31,7 @@ from ebmodel.model import Array
 __all__ = ["ISOTONIC", "reliability", "wilson"]
 
 ISOTONIC = "isotonic"
+"""The word for bins found by isotonic regression."""
 SCORES = ("brier", "reliability", "within_bins", "resolution", "uncertainty", "calibration_error")
 
 
@@ -132,7 +133,7 @@ def reliability(
 
 
 def wilson(share: Array, count: Array, level: float) -> tuple[Array, Array]:
-    """Wilson's interval of a probability from a share of ``count`` trials; nan where there are none."""
+    """Wilson's interval of a probability from a share of ``count`` trials: lower and upper, (bin,); nan without any."""
     z = float(ndtri(0.5 + level / 2.0))
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = (share + z**2 / (2.0 * count)) / (1.0 + z**2 / count)

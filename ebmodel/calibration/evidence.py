@@ -117,14 +117,15 @@ class Regression(NamedTuple):
     """logit P(I(t)=1) = offset + a + b x."""
 
     coefficients: Array
-    """(a, b); nan where there is no maximum."""
+    """(2,): a and b; nan where there is no maximum."""
     standard_errors: Array
-    """By data set; by tissue where there is one data set."""
+    """(2,): by data set; by tissue where there is one data set."""
     status: str
+    """Why there is no slope, or what the standard errors are by."""
 
 
 def regress(pooled: Pooled, offset: Array) -> Regression:
-    """Logistic regression of I(t) on x = ``pooled.claim`` by maximum likelihood.
+    """Logistic regression of I(t) on x = ``pooled.claim`` by maximum likelihood; ``offset`` (observation,) is added.
 
     The standard errors are those of estimating equations summed over data sets (Liang & Zeger 1986).
     """

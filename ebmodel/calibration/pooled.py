@@ -76,7 +76,7 @@ def pool(source: Any, active: Any, claim: Callable[[Fit], xr.DataArray], what: s
 
 
 def probabilities(source: Any, active: Any) -> Pooled:
-    """P(I(t)=1 | Y) beside I(t), as `pool`.
+    """P(I(t)=1 | Y) beside I(t), from ``source`` and ``active`` as in `pool`.
 
     Raises
     ------
@@ -105,6 +105,8 @@ def is_many(source: Any) -> bool:
 
 def claimed(source: Any, claim: Callable[[Fit], xr.DataArray], what: str) -> xr.DataArray:
     """The claims of one data set, (tissue), with names where there are any.
+
+    ``source`` is a fit, of which ``claim`` is taken, or the claims themselves.
 
     Raises
     ------

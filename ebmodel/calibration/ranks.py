@@ -139,7 +139,7 @@ def strays(values: Array, level: float) -> bool:
 
 
 def ecdf(values: Array, points: Array) -> Array:
-    """Share of values at or below each point."""
+    """Share of values (n,) at or below each of the points (point,), of whose shape it is."""
     return np.searchsorted(np.sort(values), points, side="right") / len(values)
 
 

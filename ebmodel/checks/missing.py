@@ -28,7 +28,10 @@ def missing_by_value(view: View, shuffles: int, seed: np.random.SeedSequence) ->
 
     Returns
     -------
-    Value, and the statistic of every shuffle (shuffle,)
+    Value
+        The discrepancy.
+    (replicate,)
+        The statistic of every shuffle.
     """
     ds, h = view.fit.dataset, view.h
     gone = ~view.frame.observed

@@ -49,6 +49,7 @@ ESTIMATORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Empirical-Bayes estimators by name: the slab's shape and its mean."""
 METHODS = (*ESTIMATORS, "ols", "ridge", "elastic-net")
+"""Predictors by name."""
 FOLD_STARTS = MappingProxyType({"paper": 4, "generalised": 2})
 """EM starts of a fold's own, beside the active tissues of the fit to all samples."""
 FOLD_TOL = 1e-7
@@ -59,9 +60,9 @@ class Scores(NamedTuple):
     """How well one predictor does, by tissue."""
 
     pmse: Array
-    """(tissue,)."""
+    """(tissue,) mean squared error of prediction, in units of the expression's residual variance."""
     r2: Array
-    """(tissue,)."""
+    """(tissue,) squared correlation."""
 
 
 def draw_folds(samples: int, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -73,6 +74,8 @@ def fit_gene(
     totals: Totals, XX: Array, tissues: NDArray[Any], estimator: str, seed: int = 0, near: Estimate | None = None
 ) -> tuple[Estimate, Posterior]:
     """Fit one of `ESTIMATORS` to all samples, or to a training set ``near`` them: parameters and posterior.
+
+    ``XX`` (snp, snp) is X'X over all donors; ``tissues`` (tissue,) are names.
 
     Raises
     ------
@@ -152,13 +155,13 @@ def cross_validate_chosen(
     ----------
     moments, XX, tissues, methods, seed
         As in `cross_validate`, of all SNPs that some training set chose.
-    chosen : one (chosen,) a fold
-        Places of its training set's SNPs; with none, 0 is predicted.
+    chosen : one (k,) a fold
+        Places of its training set's k SNPs; with none, 0 is predicted.
 
     Returns
     -------
     dict
-        As from `cross_validate`; 0 for SNPs that were not chosen.
+        For every method (tissue, fold, snp), as from `cross_validate`; 0 for SNPs that were not chosen.
     """
     effects = {method: np.zeros(moments.cross.shape) for method in methods}
     alike: dict[bytes, list[int]] = {}

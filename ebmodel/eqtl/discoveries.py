@@ -274,6 +274,7 @@ def accuracy(
     Returns
     -------
     Accuracy
+        Tables, by estimator.
 
     Raises
     ------

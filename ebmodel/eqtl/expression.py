@@ -32,6 +32,7 @@ class Expression:
     """One tissue's expression, as its file has it."""
 
     path: Path
+    """Of the file."""
     genes: pd.DataFrame
     """By gene: ``chromosome`` (as written), ``start`` (from 0), ``end``, and the ``line`` of the file (from 1)."""
     samples: NDArray[np.str_]
@@ -43,9 +44,15 @@ class Expression:
 def read_samples(path: str | Path) -> NDArray[np.str_]:
     """Read the names of the samples of a phenotype BED file from its header alone.
 
+    Parameters
+    ----------
+    path
+        Plain, gzip, bgzip or zstd.
+
     Returns
     -------
-    (sample,) names
+    (sample,)
+        Names, in the order of the columns.
 
     Raises
     ------
@@ -66,6 +73,7 @@ def read_expression(path: str | Path) -> Expression:
     Returns
     -------
     Expression
+        All of the file.
 
     Raises
     ------

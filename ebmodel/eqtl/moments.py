@@ -77,7 +77,7 @@ class Moments(NamedTuple):
         return Totals(*(part.sum(axis=1) - part[:, fold] for part in self[:4]))
 
     def of(self, snps: NDArray[np.int64]) -> Moments:
-        """Of some of the SNPs."""
+        """Of some of the SNPs, those at the positions ``snps`` (k,)."""
         return self._replace(gram=self.gram[..., snps[:, None], snps], cross=self.cross[..., snps], x=self.x[..., snps])
 
 

@@ -30,7 +30,17 @@ READING = Lock()
 
 
 class Variants(ABC):
-    """An open genotype file. Made by `open_variants`; pickled by its path and table, and opened again elsewhere."""
+    """An open genotype file. Made by `open_variants`; pickled by its path and table, and opened again elsewhere.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    samples
+        Their names, in the file's order.
+    names
+        The file that names them.
+    """
 
     path: Path
     samples: NDArray[np.str_]
@@ -54,11 +64,18 @@ class Variants(ABC):
         return len(self.table)
 
     def window(self, chromosome: str, first: int, last: int) -> tuple[int, int]:
-        """Find the variants of a chromosome, by any of its names, at positions ``first`` to ``last``.
+        """Find the variants of a part of a chromosome.
+
+        Parameters
+        ----------
+        chromosome
+            By any of its names, ``"1"`` or ``"chr1"``.
+        first, last
+            Positions in bp, from 1, both within the part.
 
         Returns
         -------
-        (start, stop)
+        start, stop
             Rows of ``table``, to `read`.
         """
         start, stop = self._blocks().get(contig(chromosome), (0, 0))
@@ -76,8 +93,8 @@ class Variants(ABC):
 
         Returns
         -------
-        (sample, stop - start) dosages
-            Of the allele ``counted``, in [0, 2]; NaN where missing. A variant's dosages lie together in memory.
+        (sample, variant)
+            Dosages of the allele ``counted``, in [0, 2]; NaN where missing. A variant's dosages lie together in memory.
 
         Raises
         ------
@@ -148,6 +165,7 @@ def open_variants(path: str | Path, table: pd.DataFrame | None = None, *, as_wri
     Returns
     -------
     Variants
+        To be closed; a ``with`` block does.
 
     Raises
     ------

@@ -40,8 +40,11 @@ class Effects:
     C: Array
     """Correlation of errors, (condition, condition) for all effects, or (effect, condition, condition)."""
     alpha: float
+    """The model is for b / s^alpha."""
     effects: NDArray[Any]
+    """(effect,) their names."""
     conditions: NDArray[Any]
+    """(condition,) their names."""
 
     @property
     def observed(self) -> NDArray[np.bool_]:
@@ -54,7 +57,7 @@ class Effects:
         return self.C.ndim == 3
 
     def take(self, rows: Any) -> Effects:
-        """Some of the effects."""
+        """Some of the effects, those at ``rows``: positions, a slice, or a mask (effect,)."""
         C = self.C[rows] if self.own else self.C
         return replace(self, B=self.B[rows], S=self.S[rows], scale=self.scale[rows], C=C, effects=self.effects[rows])
 
@@ -92,6 +95,7 @@ def tidy(bhat: Any, shat: Any = None, V: Any = None, alpha: float = 0.0, tiny: s
     Returns
     -------
     Effects
+        With names.
 
     Raises
     ------

@@ -101,6 +101,7 @@ def deconvolve(
     Returns
     -------
     Deconvolution
+        Covariances, weights, and how they were found.
 
     Raises
     ------

@@ -64,7 +64,10 @@ class Data:
         return Data(self.bhat[rows], self.shat[rows], self.C if self.C.ndim == 2 else self.C[rows], self.alpha)
 
     def effects(self) -> Iterator[tuple[NDArray[np.intp], Array, Array]]:
-        """(O, b, V) of every effect: its observed conditions, b_O = bhat_O/s_O^alpha, and V_OO = S_O C_OO S_O."""
+        """(O, b, V) of every effect: its observed conditions, b_O = bhat_O/s_O^alpha, and V_OO = S_O C_OO S_O.
+
+        With k conditions observed their shapes are (k,), (k,) and (k, k).
+        """
         for j, (bhat, shat) in enumerate(zip(self.bhat, self.shat, strict=True)):
             O = np.flatnonzero(~np.isnan(bhat))
             S = np.diag(shat[O] ** (1 - self.alpha))

@@ -114,6 +114,7 @@ def fit(
     Returns
     -------
     MashFit
+        The prior, the certificate of its weights, and the posterior of the effects that it was fitted to; with names.
 
     Raises
     ------

@@ -31,7 +31,8 @@ class Fitted(Protocol):
     """Whatever keeps a posterior Dataset as ``dataset``: a fit."""
 
     @property
-    def dataset(self) -> xr.Dataset: ...  # noqa: D102
+    def dataset(self) -> xr.Dataset:
+        """``mean`` and ``lfsr``, (effect, condition), among others."""
 
 
 def significant(

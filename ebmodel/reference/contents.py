@@ -14,6 +14,14 @@ class Group(NamedTuple):
     names: tuple[str, ...]
 
 
+def _modules(package: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{package}.{name}" for name in names.split())
+
+
+def _group(package: str, title: str, names: str) -> Group:
+    return Group(title, _modules(package, names))
+
+
 QUESTIONS = (
     Group(
         "In which tissues do SNPs act, and how strongly?",
@@ -39,66 +47,34 @@ CALLED = (
 """Pages of the public names: what is promised to stay."""
 
 MATHEMATICS = (
-    Group(
+    _group(
+        "ebmodel",
         "The model and its fit",
-        tuple(
-            f"ebmodel.{name}"
-            for name in (
-                "model",
-                "data",
-                "statistics",
-                "likelihood",
-                "posterior",
-                "em",
-                "mean",
-                "variance",
-                "starts",
-                "search",
-                "shape",
-                "relevance",
-                "heteroscedastic",
-                "estimation",
-                "dense",
-            )
-        ),
+        "model data statistics likelihood posterior em mean variance starts search shape relevance heteroscedastic "
+        "estimation selection dense",
     ),
+    _group("ebmodel", "Uncertainty of parameters", "information profiles constrained"),
     Group(
-        "Uncertainty and assumptions",
-        (
-            "ebmodel.information",
-            "ebmodel.profiles",
-            "ebmodel.constrained",
-            "ebmodel.residuals",
-            "ebmodel.checks.view",
-            "ebmodel.checks.noise",
-            "ebmodel.checks.prior",
-            "ebmodel.checks.missing",
-        ),
+        "Checks of assumptions",
+        ("ebmodel.residuals", *_modules("ebmodel.checks", "view value noise prior missing")),
+    ),
+    _group(
+        "ebmodel.calibration",
+        "Calibration",
+        "pooled curves discoveries discrimination evidence predictive ranks resampling",
     ),
     Group("Theory (Section 4)", ("ebmodel.risk.bounds", "ebmodel.risk.exact", "ebmodel.simulate.oracle")),
-    Group(
-        "The full Bayesian model",
-        ("ebmodel.bayes.priors", "ebmodel.bayes.models", "ebmodel.bayes.marginal", "ebmodel.bayes.covariance"),
+    _group("ebmodel.bayes", "The full Bayesian model", "priors models marginal covariance"),
+    _group(
+        "ebmodel.eqtl",
+        "The application (Section 7)",
+        "expression variants pruning scan moments penalised crossvalidation discoveries report",
     ),
-    Group("The application (Section 7)", ("ebmodel.eqtl.pruning", "ebmodel.eqtl.scan", "ebmodel.eqtl.penalised")),
-    Group(
+    _group(
+        "ebmodel.mash",
         "mash",
-        tuple(
-            f"ebmodel.mash.{name}"
-            for name in (
-                "covariances",
-                "datadriven",
-                "deconvolution",
-                "nullcorrelation",
-                "prior",
-                "likelihood",
-                "weights",
-                "posterior",
-                "contrasts",
-                "averaging",
-                "dense",
-            )
-        ),
+        "data covariances datadriven deconvolution nullcorrelation prior likelihood weights posterior sharing "
+        "contrasts averaging dense",
     ),
 )
 """Pages of the modules that are read beside the papers; their names may change."""

@@ -175,7 +175,8 @@ class Names:
 
 
 def _has_identity(value: Any) -> bool:
-    return callable(value) or isinstance(value, dict | list) or type(value).__name__ == "TypeAliasType"
+    """Whether it is one object: numbers, words and tuples that are equal may be the same, whatever their names."""
+    return not isinstance(value, bool | int | float | str | tuple)
 
 
 def _has(value: Any, name: str) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ebmodel import calibration as calibration
     from ebmodel import checks as checks
     from ebmodel import eqtl as eqtl
+    from ebmodel import plot as plot
     from ebmodel import risk as risk
     from ebmodel import simulate as simulate
     from ebmodel.bayes.comparison import compare as compare
@@ -62,6 +63,7 @@ _WHERE = {
     "open_fit": "results",
     "open_posterior": "bayes.store",
     "oracle": "fitting",
+    "plot": "plot",
     "profile": "profiles",
     "pymc_model": "bayes.models",
     "report": "reports.building",

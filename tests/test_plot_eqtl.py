@@ -38,7 +38,7 @@ def test_pmse_scatter_puts_the_method_up_and_the_other_across(found: tuple[xr.Da
     assert line.get_rasterized()
     assert figure.axes[2].texts[0].get_text() == f"{100 * np.mean(up < across):.0f} %"
     assert figure.axes[2].get_title() == "Artery\nTibial"
-    assert figure.get_supxlabel() == "PMSE of OLS"
+    assert figure.get_supxlabel() == "PMSE of OLS (expression²)"
 
 
 def test_pmse_panels_share_axes_that_hold_every_point(found: tuple[xr.Dataset, xr.Dataset]) -> None:

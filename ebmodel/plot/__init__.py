@@ -1,10 +1,31 @@
-"""Figures. Each function draws on ``ax`` (or makes a figure of its own) and gives the Axes back; nothing is shown.
+"""Figures. Each function draws a figure of its own, or where it is told to, and gives it back; nothing is shown.
 
-A figure made here belongs to no window: save it with ``ax.figure.savefig(...)``.
+=========================================================  ============================================================
+`posterior_probability`, `shrinkage`                       a fit: which tissues have an effect, and what of least
+                                                           squares is left
+`profile`, `alpha_profile`                                 how well the data know a parameter, and the slab's shape
+`checks`                                                   every assumption at a glance
+`residuals_qq`, `residual_variances`,                      what several of the checks look at
+`residual_correlation`, `effects_by_size`
+`probabilities_compared`, `effects_compared`,              the EM fit beside the full posterior
+`hyperparameters`
+`reliability`, `fdr`, `bayes_factors`, `pit_ecdf`          calibration: whether probabilities mean what they say
+`eqtl`                                                     a multi-tissue study: the paper's Figures 1-4
+`mash`                                                     what conditions have in common
+`style`                                                    colours, marks, and the style sheet
+=========================================================  ============================================================
+
+A function with an argument ``ax`` draws on it and returns it, or makes a figure and returns its Axes. A figure of many
+panels that cannot be drawn elsewhere is returned itself; `effects_compared` takes and returns two Axes,
+`hyperparameters` takes a Figure and returns its Axes. A figure made here is in the package's style and belongs to no
+window: save it with ``ax.figure.savefig(...)``. On axes that are given, the caller's style holds;
+``plt.style.use("ebmodel.plot.style")`` gives figures of one's own the package's. No figure tells anything by colour
+alone, so that all can be printed in grey.
 """
 
 from __future__ import annotations
 
+from ebmodel.plot import eqtl, mash, style
 from ebmodel.plot.calibration import bayes_factors, fdr, pit_ecdf, reliability
 from ebmodel.plot.checks import (
     checks,
@@ -23,8 +44,10 @@ __all__ = [
     "checks",
     "effects_by_size",
     "effects_compared",
+    "eqtl",
     "fdr",
     "hyperparameters",
+    "mash",
     "pit_ecdf",
     "posterior_probability",
     "probabilities_compared",
@@ -34,4 +57,5 @@ __all__ = [
     "residual_variances",
     "residuals_qq",
     "shrinkage",
+    "style",
 ]

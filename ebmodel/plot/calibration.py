@@ -11,19 +11,22 @@ from matplotlib.axes import Axes
 from ebmodel.calibration.ranks import difference
 from ebmodel.errors import expect
 from ebmodel.model import Array
-from ebmodel.plot.style import LINE, above, new_axes
+from ebmodel.plot.style import BAND, BLUE, LINE, ORANGE, REFERENCE, above, new_axes, styled
 
 __all__ = ["bayes_factors", "fdr", "pit_ecdf", "reliability"]
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-DIAGONAL: dict[str, Any] = {"color": "0.3", "linestyle": "--", "linewidth": 1, "zorder": 1}
 MARKS: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 5, "linestyle": "none", "capsize": 2, "zorder": 3}
 WIDEST = 12.0
 """Log Bayes factors and odds beyond this are drawn at the edge: e^12 to 1 is certainty."""
 
 
+@styled
 def reliability(curve: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Share of active tissues against P(I(t)=1 | Y), by bin.
+    """Share of active tissues against P(I(t)=1 | Y), by bin: whether probabilities mean what they say.
+
+    Of the tissues that are active with probability 0.8, 80 % should be: points on the diagonal. Points below it say
+    that probabilities are too high, above it too low; a flatter curve than the diagonal, that they are too near to 0
+    and 1. A point outside its grey bar is further off than chance would have it.
 
     Parameters
     ----------
@@ -35,7 +38,8 @@ def reliability(curve: xr.Dataset, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Grey: where the shares lie if calibrated. Bars: standard errors by data set; Wilson intervals of one data set.
+        ``ax``, or that of the new figure. Grey: where the shares lie if calibrated. Bars: standard errors by data set;
+        Wilson intervals of one data set.
     """
     ax = ax if ax is not None else new_axes(5.6, 5.2)
     some = curve.isel(bin=np.flatnonzero(curve["count"].to_numpy() > 0))
@@ -43,7 +47,7 @@ def reliability(curve: xr.Dataset, ax: Axes | None = None) -> Axes:
     percent = f"{100 * curve.attrs['level']:g} %"
     ax.vlines(x, some["expected_lower"], some["expected_upper"], color=LINE, linewidth=7, zorder=0,
               label=f"{percent} if calibrated")  # fmt: skip
-    ax.plot([0.0, 1.0], [0.0, 1.0], **DIAGONAL, label="calibrated")
+    ax.plot([0.0, 1.0], [0.0, 1.0], **REFERENCE, label="calibrated")
     if curve.attrs["replicates"] > 1:
         errors, label = some["standard_error"].to_numpy(), "observed ± SE by data set"
     else:
@@ -58,8 +62,13 @@ def reliability(curve: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@styled
 def fdr(rates: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Realised false discovery rate, and the one that the probabilities promise, against the nominal one.
+
+    Where calls keep their rate, circles lie on the diagonal; above it, more of the calls are false than was asked for.
+    Squares are what the probabilities promise of the same calls: where they lie below the circles, the probabilities
+    are too sure of themselves.
 
     Parameters
     ----------
@@ -71,14 +80,14 @@ def fdr(rates: xr.Dataset, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Bars are standard errors by data set.
+        ``ax``, or that of the new figure. Bars are standard errors by data set.
     """
     ax = ax if ax is not None else new_axes(5.6, 4.6)
     level = rates["level"].to_numpy()
     most = 1.05 * float(max(level.max(), (rates["realised"] + rates["realised_se"].fillna(0.0)).max()))
-    ax.plot([0.0, most], [0.0, most], **DIAGONAL, label="realised = nominal")
-    ax.plot(level, rates["expected"], color=ORANGE, marker="s", markerfacecolor="white", linewidth=1.2, zorder=2,
-            label="expected")  # fmt: skip
+    ax.plot([0.0, most], [0.0, most], **REFERENCE, label="realised = nominal")
+    ax.plot(level, rates["expected"], color=ORANGE, linestyle="-", linewidth=1.2, marker="s", markerfacecolor="white",
+            zorder=2, label="expected")  # fmt: skip
     several = rates.attrs["replicates"] > 1
     ax.errorbar(level, rates["realised"], rates["realised_se"] if several else None,
                 label="realised ± SE by data set" if several else "realised", **MARKS)  # fmt: skip
@@ -88,8 +97,12 @@ def fdr(rates: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@styled
 def bayes_factors(evidence: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Log odds of an effect less the prior's, against the log Bayes factor that was claimed.
+    """Log odds of an effect less the prior's, against the log Bayes factor that was claimed; natural logarithms.
+
+    Evidence that is what it claims to be lies on the dashed line. A slope below 1 says that it is overstated in both
+    directions, above 1 that it is understated; a line beside the dashed one, that it leans to one side.
 
     Parameters
     ----------
@@ -101,7 +114,8 @@ def bayes_factors(evidence: xr.Dataset, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Bars are intervals; triangles stand for bins in which all or no tissues are active.
+        ``ax``, or that of the new figure. Bars are intervals; triangles stand for bins in which all or no tissues are
+        active.
     """
     ax = ax if ax is not None else new_axes(5.6, 5.2)
     some = evidence.isel(bin=np.flatnonzero(evidence["count"].to_numpy() > 0))
@@ -109,7 +123,7 @@ def bayes_factors(evidence: xr.Dataset, ax: Axes | None = None) -> Axes:
         np.clip(some[name].to_numpy(), -WIDEST, WIDEST) for name in ("claimed", "observed", "lower", "upper")
     )
     inside = np.isfinite(some["observed"].to_numpy())
-    ax.plot([-WIDEST, WIDEST], [-WIDEST, WIDEST], **DIAGONAL, label="calibrated")
+    ax.plot([-WIDEST, WIDEST], [-WIDEST, WIDEST], **REFERENCE, label="calibrated")
     percent = f"{100 * evidence.attrs['level']:g} %"
     bars = np.maximum(np.stack([y - lower, upper - y]), 0.0)
     ax.errorbar(x[inside], y[inside], bars[:, inside], label=f"observed, {percent} interval", **MARKS)
@@ -127,8 +141,13 @@ def bayes_factors(evidence: xr.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@styled
 def pit_ecdf(values: Any, ax: Axes | None = None, level: float = 0.95, label: str = "PIT") -> Axes:
     """ECDF of PITs or ranks less that of uniform numbers, with its simultaneous band.
+
+    A curve that stays within the band is one of uniform values. Above 0 throughout there are too many small values
+    (what was predicted is too large), below 0 too many large ones. First above and then below 0 there are too many at
+    both ends (what was predicted is too narrow); first below and then above, too many in the middle (too wide).
 
     Parameters
     ----------
@@ -145,6 +164,7 @@ def pit_ecdf(values: Any, ax: Axes | None = None, level: float = 0.95, label: st
     Returns
     -------
     Axes
+        ``ax``, or that of the new figure.
 
     Raises
     ------
@@ -157,10 +177,10 @@ def pit_ecdf(values: Any, ax: Axes | None = None, level: float = 0.95, label: st
     curve = difference(flat, level)
     ax = ax if ax is not None else new_axes(6.0, 3.8)
     x = curve["point"].to_numpy()
-    ax.fill_between(x, curve["lower"], curve["upper"], step="post", color="0.85", zorder=0,
+    ax.fill_between(x, curve["lower"], curve["upper"], step="post", color=BAND, linewidth=0, zorder=0,
                     label=f"{100 * level:g} % band if uniform")  # fmt: skip
-    ax.axhline(0.0, **DIAGONAL)
-    ax.step(x, curve["ecdf"], where="post", color=BLUE, linewidth=1.5, label=f"{label}, {count} values")
+    ax.axhline(0.0, **REFERENCE)
+    ax.step(x, curve["ecdf"], where="post", color=BLUE, linestyle="-", linewidth=1.5, label=f"{label}, {count} values")
     ax.set(xlim=(0.0, 1.0), xlabel=label, ylabel="ECDF − uniform")
     above(ax, columns=2)
     return ax

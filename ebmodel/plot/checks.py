@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter
@@ -22,17 +21,32 @@ from ebmodel.checks.noise import ALL, ENOUGH
 from ebmodel.checks.view import View, frame_of
 from ebmodel.labels import CHECK, SAMPLE, TISSUE
 from ebmodel.model import Array
-from ebmodel.plot.style import LINE, above, new_axes
+from ebmodel.plot.style import (
+    BAND,
+    BLACK,
+    BLUE,
+    GREY,
+    INK,
+    LINE,
+    ORANGE,
+    REFERENCE,
+    SEQUENTIAL,
+    above,
+    framed,
+    hatched,
+    new_axes,
+    styled,
+    written_on,
+)
 from ebmodel.residuals import correlation
 from ebmodel.results import Fit
 
 __all__ = ["checks", "effects_by_size", "residual_correlation", "residual_variances", "residuals_qq"]
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
 VERDICTS: dict[str, dict[str, Any]] = {
     "no sign against it": {"marker": "o", "color": BLUE, "markersize": 7},
     "doubtful": {"marker": "^", "color": ORANGE, "markerfacecolor": "white", "markersize": 9, "markeredgewidth": 1.8},
-    "fails": {"marker": "X", "color": ORANGE, "markersize": 11, "markeredgecolor": "black"},
+    "fails": {"marker": "X", "color": ORANGE, "markersize": 11, "markeredgecolor": BLACK},
 }
 """Marks that differ in shape and filling too, so that grey prints read."""
 FURTHEST = 4.0
@@ -43,11 +57,15 @@ TAIL, NAMED, GAP = 100, 3, 0.04
 """Points at each end that are all shown, the most residuals that are named, and the room a name takes, of the axis."""
 WRITTEN, SIGNED = 12, 60
 """Tissues up to which a correlation is written in its cell, or its sign is."""
-DIVERGING = LinearSegmentedColormap.from_list("blue-white-orange", [BLUE, "white", ORANGE])
 
 
+@styled
 def checks(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Every check's observed value within its reference: 0 is the median of drawn data, 1 their 95 % point.
+
+    A mark within its grey bar is what data from the fitted model look like; one to the right of the dashed line is
+    what fewer than 5 % of them look like. Triangles and crosses are the assumptions to look at; a number with an arrow
+    stands for a value beyond the figure.
 
     Parameters
     ----------
@@ -59,17 +77,18 @@ def checks(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Bars run from the 5 % to the 95 % point; p-values stand at the right, plug-in ones where none was calibrated.
-        The gain that estimating the parameters gives away is no test: 0 is nothing, 1 the 10 % that do little harm.
+        ``ax``, or that of the new figure. Bars run from the 5 % to the 95 % point; p-values stand at the right, plug-in
+        ones where none was calibrated. The gain that estimating the parameters gives away is no test: 0 is nothing, 1
+        the 10 % that do little harm.
     """
     names = [str(name) for name in dataset[CHECK].to_numpy()]
     ax = ax if ax is not None else new_axes(7.4, 1.4 + 0.32 * len(names))
     ax.axvline(0.0, color=LINE, linewidth=1, zorder=0)
-    ax.axvline(1.0, color="0.3", linestyle="--", linewidth=1, zorder=1)
+    ax.axvline(1.0, **REFERENCE)
     for row, name in enumerate(names):
         one = dataset.sel({CHECK: name})
         if not np.isfinite(float(one["observed"])):
-            ax.text(-1.6, row, "not checked", va="center", color="0.35", fontsize=8, style="italic")
+            ax.text(-1.6, row, "not checked", va="center", color=GREY, fontsize=8, style="italic")
             continue
         at, low, high = _standing(one)
         ax.hlines(row, low, min(high, FURTHEST), color=LINE, linewidth=7, zorder=1)
@@ -114,8 +133,13 @@ def _chance(one: xr.Dataset) -> str:
     return f"p = {p:.3f}" if np.isfinite(p) else f"p = {plugin:.3f}, plug-in"
 
 
+@styled
 def residuals_qq(fit: Fit, ax: Axes | None = None) -> Axes:
     """Residuals against normal quantiles, all tissues together, each by its own variance.
+
+    Normal errors lie along the dashed line. Ends that leave it steeply (up at the right, down at the left) are tails
+    heavier than normal, ends that flatten are lighter ones; a bend to one side is skew. A single point far out is an
+    outlier, which is named.
 
     Parameters
     ----------
@@ -127,9 +151,10 @@ def residuals_qq(fit: Fit, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Least-squares residuals, each studentised by its tissue's others and turned into a normal score, which is
-        N(0, 1) where errors are normal, however few the samples. Grey: where 95 % of each lie if they are independent.
-        Up to three that are too far out for normal errors (5 % for all residuals together) are named.
+        ``ax``, or that of the new figure. Least-squares residuals, each studentised by its tissue's others and turned
+        into a normal score, which is N(0, 1) where errors are normal, however few the samples. Grey: where 95 % of each
+        lie if they are independent. Up to three that are too far out for normal errors (5 % for all residuals together)
+        are named.
     """
     ax = ax if ax is not None else new_axes(5.6, 5.2)
     scores, sample, tissue = _normal_scores(fit)
@@ -140,8 +165,8 @@ def residuals_qq(fit: Fit, ax: Axes | None = None) -> Axes:
                                      np.arange(max(size - TAIL, 0), size)]))  # fmt: skip
     expected = ndtri((kept + 0.5) / size)
     low, high = (ndtri(betaincinv(kept + 1.0, size - kept, q)) for q in (LEVEL / 2, 1.0 - LEVEL / 2))
-    ax.fill_between(expected, low, high, color="0.88", linewidth=0, zorder=0, label="95 % of each, if normal")
-    ax.axline((0.0, 0.0), slope=1.0, color="0.3", linestyle="--", linewidth=1, zorder=1, label="normal")
+    ax.fill_between(expected, low, high, color=BAND, linewidth=0, zorder=0, label="95 % of each, if normal")
+    ax.axline((0.0, 0.0), slope=1.0, **REFERENCE, label="normal")
     ax.plot(expected, scores[kept], linestyle="none", marker="o", markersize=3.5, color=BLUE, zorder=2,
             label=f"{size} residuals")  # fmt: skip
     taken: list[float] = []
@@ -173,8 +198,13 @@ def _normal_scores(fit: Fit) -> tuple[Array, NDArray[Any], NDArray[Any]]:
     return scores[order], ds[SAMPLE].to_numpy()[rows[order]], ds[TISSUE].to_numpy()[columns[order]]
 
 
+@styled
 def residual_correlation(fit: Fit, ax: Axes | None = None) -> Axes:
     """Correlations of residuals between tissues, over the samples that both have; tissues in the order of a clustering.
+
+    Under the model all are 0, the middle of the shades, but for chance. Dark blocks along the diagonal are groups of
+    tissues whose errors go together; a matrix that is dark throughout is something that acts on all tissues of a
+    sample. Light cells are negative correlations.
 
     Parameters
     ----------
@@ -186,8 +216,9 @@ def residual_correlation(fit: Fit, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Hatched: a tissue itself, or too few samples in both. Numbers are written for few tissues; for more, a sign
-        stands in the cells that are too far from 0 for independent errors (5 % for all pairs together, Bonferroni).
+        ``ax``, or that of the new figure. Hatched: a tissue itself, or too few samples in both. Numbers are written for
+        few tissues; for more, a sign stands in the cells that are too far from 0 for independent errors (5 % for all
+        pairs together, Bonferroni).
     """
     view = View(fit, frame_of(fit))
     found = correlation(view.frame, view.E)
@@ -204,13 +235,16 @@ def residual_correlation(fit: Fit, ax: Axes | None = None) -> Axes:
     R, chance = R[np.ix_(order, order)], chance[np.ix_(order, order)]
     limit = max(float(np.max(np.abs(found.r))), 0.3)
     beyond = -ndtri(LEVEL / 2 / len(found.r))
-    ax.patch.set(facecolor="white", edgecolor="0.6", hatch="////")  # seen where a cell is masked
-    image = ax.imshow(np.ma.masked_invalid(R), cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+    hatched(ax, *R.shape)
+    framed(ax)
+    # one lightness from -limit to limit: of a map that is dark at both ends a grey print has lost the sign
+    image = ax.imshow(np.ma.masked_invalid(R), cmap=SEQUENTIAL, vmin=-limit, vmax=limit, interpolation="nearest")
     for i, j in zip(*np.nonzero(np.isfinite(R)), strict=True):
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": written_on(0.5 + 0.5 * R[i, j] / limit)}
         if len(order) <= WRITTEN:
-            ax.text(j, i, f"{R[i, j]:.2f}".replace("0.", "."), ha="center", va="center", fontsize=7)
+            ax.text(j, i, f"{R[i, j]:.2f}".replace("0.", "."), fontsize=7, **look)
         elif len(order) <= SIGNED and np.arctanh(min(abs(R[i, j]), ALL)) > beyond * np.sqrt(chance[i, j]):
-            ax.text(j, i, "+" if R[i, j] > 0 else "–", ha="center", va="center", fontsize=6)
+            ax.text(j, i, "+" if R[i, j] > 0 else "–", fontsize=6, **look)
     names = [str(name) for name in fit.dataset[TISSUE].to_numpy()[order]]
     small = 8 if len(names) <= 25 else 6
     ax.set_yticks(range(len(names)), names, fontsize=small)
@@ -235,8 +269,12 @@ def _clustered(R: Array) -> NDArray[np.int64]:
     return np.asarray(leaves_list(optimal_leaf_ordering(linkage(between, "average"), between)), dtype=np.int64)
 
 
+@styled
 def residual_variances(fit: Fit, ax: Axes | None = None) -> Axes:
     """Residual variance of every tissue against that of the fit, in increasing order.
+
+    The model has one error variance for all tissues, the dashed line: about two bars in three should reach it. Tissues
+    whose bars are all on one side, far from it, call for ``errors="unequal"``, or for standardised responses.
 
     Parameters
     ----------
@@ -248,8 +286,9 @@ def residual_variances(fit: Fit, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        Least-squares residuals, variance by degrees of freedom. Bars: standard errors of its logarithm, were errors
-        normal. Tissues without degrees of freedom are left out.
+        ``ax``, or that of the new figure. Least-squares residuals, variance by degrees of freedom. Bars: standard
+        errors of its logarithm, were errors normal. Tissues without degrees of freedom are left out. Squares: the
+        variance that a fit has for every tissue, if it has.
     """
     view = View(fit, frame_of(fit))
     s2, dof = view.s2, view.frame.dof
@@ -281,8 +320,12 @@ def residual_variances(fit: Fit, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@styled
 def effects_by_size(fit: Fit, ax: Axes | None = None) -> Axes:
     """Length of every tissue's effects, were it active, against its number of samples; shaded by P(I(t)=1 | Y).
+
+    The model has no trend among active tissues, the dark ones: effects that shrink as samples grow say that how many
+    samples a tissue has is not unrelated to its effects. (With few samples, effects are drawn to the common mean.)
 
     Parameters
     ----------
@@ -294,16 +337,16 @@ def effects_by_size(fit: Fit, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        |X E(beta(t) | Y, I(t)=1)| over the root of the number of samples: sd of what the SNPs predict, over all
-        samples. Tissues without data are left out.
+        ``ax``, or that of the new figure. |X E(beta(t) | Y, I(t)=1)| over the root of the number of samples: sd of what
+        the SNPs predict, over all samples. Tissues without data are left out.
     """
     view = View(fit, frame_of(fit))
     seen = view.stats.n > 0
     X, n = fit.dataset["X"].to_numpy(), view.frame.observed.sum(axis=0)
     size = np.sqrt(np.mean((X @ view.slab_effects.T) ** 2, axis=0))
     ax = ax if ax is not None else new_axes(6.4, 4.6)
-    points = ax.scatter(n[seen], size[seen], c=view.h[seen], cmap="cividis_r", vmin=0.0, vmax=1.0, s=40,
-                        edgecolors="0.25", linewidths=0.6, zorder=2)  # fmt: skip
+    points = ax.scatter(n[seen], size[seen], c=view.h[seen], cmap=SEQUENTIAL, vmin=0.0, vmax=1.0, s=40,
+                        edgecolors=INK, linewidths=0.6, zorder=2)  # fmt: skip
     ax.figure.colorbar(points, ax=ax, label="P(I(t) = 1 | Y)")
     ax.set_ylim(bottom=0.0)
     ax.set(xlabel="Samples of the tissue", ylabel="Genetic sd if active (expression)")
@@ -313,5 +356,5 @@ def effects_by_size(fit: Fit, ax: Axes | None = None) -> Axes:
 def _nothing(ax: Axes, why: str) -> Axes:
     """Axes that say why they are empty."""
     ax.set_axis_off()
-    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="0.35")
+    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color=GREY)
     return ax

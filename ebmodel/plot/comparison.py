@@ -14,7 +14,22 @@ from numpy.typing import NDArray
 
 from ebmodel.labels import CHAIN, DRAW, QUANTITY, SNP, TISSUE
 from ebmodel.model import Array
-from ebmodel.plot.style import ACTIVE, EFFECT_UNITS, EM, LINE, above, new_axes
+from ebmodel.plot.style import (
+    ACTIVE,
+    BLACK,
+    BLUE,
+    EFFECT_UNITS,
+    EM,
+    GREY,
+    INK,
+    LINE,
+    REFERENCE,
+    SEQUENTIAL,
+    above,
+    new_axes,
+    new_figure,
+    styled,
+)
 from ebmodel.results import Fit
 
 __all__ = [
@@ -31,8 +46,13 @@ POINTS = 2000
 """Most draws shown in a scatter."""
 
 
+@styled
 def probabilities_compared(comparison: xr.Dataset, ax: Axes | None = None) -> Axes:
     """P(I(t)=1 | Y) of every tissue: EM across, full posterior up; the tissues that differ most are named.
+
+    Points on the diagonal are tissues on which both agree. A curve flatter than the diagonal says that the EM, which
+    takes its estimates for the truth, is too sure; long bars say how little is known for not knowing the
+    hyperparameters.
 
     Parameters
     ----------
@@ -44,12 +64,13 @@ def probabilities_compared(comparison: xr.Dataset, ax: Axes | None = None) -> Ax
     Returns
     -------
     Axes
-        Bars are the posterior intervals of P(I(t)=1 | Y, hyperparameters): what not knowing these leaves open.
+        ``ax``, or that of the new figure. Bars are the posterior intervals of P(I(t)=1 | Y, hyperparameters): what
+        not knowing these leaves open.
     """
     P = _of(comparison, "probability")
     em, mean, lower, upper = (P[name].to_numpy() for name in ("em", "mean", "lower", "upper"))
     ax = ax if ax is not None else new_axes(6.4, 5.8)
-    ax.plot([0.0, 1.0], [0.0, 1.0], color="0.3", linestyle="--", linewidth=1, zorder=1, label="EM = posterior")
+    ax.plot([0.0, 1.0], [0.0, 1.0], **REFERENCE, label="EM = posterior")
     ax.vlines(em, lower, upper, color=LINE, linewidth=1, zorder=2, label=f"{_percent(comparison)} interval")
     ax.scatter(em, mean, s=30, linewidths=1.4, zorder=3, label="posterior mean", **ACTIVE)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
@@ -63,30 +84,34 @@ def probabilities_compared(comparison: xr.Dataset, ax: Axes | None = None) -> Ax
     return ax
 
 
+@styled
 def effects_compared(
     comparison: xr.Dataset, axes: Sequence[Axes] | None = None, units: str = EFFECT_UNITS
 ) -> NDArray[np.object_]:
     """Effects of every SNP in every tissue, and the widths of their intervals: EM across, full posterior up.
+
+    Points on the diagonal are effects on which both agree. Widths above it are what the EM leaves out by taking its
+    estimates of the hyperparameters for the truth.
 
     Parameters
     ----------
     comparison
         As from `ebmodel.compare`.
     axes
-        Two Axes to draw on; a new figure if None.
+        Two Axes to draw on; a new figure of two panels if None.
     units
         Of an effect, for the axes.
 
     Returns
     -------
     (2,) array of Axes
-        Effects, and widths; shaded by the posterior's P(I(t)=1).
+        ``axes``, or those of the new figure: effects, and widths; shaded by the posterior's P(I(t)=1).
     """
     E, P = _of(comparison, "effect"), _of(comparison, "probability")
     chance = dict(zip(P[TISSUE].to_numpy(), P["mean"].to_numpy(), strict=True))
     shade = [chance[tissue] for tissue in E[TISSUE].to_numpy()]
     if axes is None:
-        axes = Figure(figsize=(10.4, 5.0), layout="constrained").subplots(1, 2)
+        axes = new_figure(10.4, 5.0).subplots(1, 2)
     both = np.asarray(axes, dtype=object)
     panels = (
         (E["em"], E["mean"], f"effect\n({units})"),
@@ -97,8 +122,8 @@ def effects_compared(
         ),
     )
     for ax, (x, y, what) in zip(both, panels, strict=True):
-        ax.axline((0.0, 0.0), slope=1.0, color="0.3", linestyle="--", linewidth=1, zorder=1, label="EM = posterior")
-        points = ax.scatter(x, y, c=shade, cmap="cividis_r", vmin=0.0, vmax=1.0, s=22, edgecolors="0.25",
+        ax.axline((0.0, 0.0), slope=1.0, **REFERENCE, label="EM = posterior")
+        points = ax.scatter(x, y, c=shade, cmap=SEQUENTIAL, vmin=0.0, vmax=1.0, s=22, edgecolors=INK,
                             linewidths=0.4, zorder=2)  # fmt: skip
         low, high = min(0.0, float(x.min()), float(y.min())), max(float(x.max()), float(y.max()))
         margin = 0.04 * (high - low or 1.0)
@@ -110,8 +135,13 @@ def effects_compared(
     return both
 
 
+@styled
 def hyperparameters(fit: Fit, tree: xr.DataTree, figure: Figure | None = None) -> NDArray[np.object_]:
     """Where the EM's point lies in the posterior of the hyperparameters: every one alone, and every two.
+
+    The EM's star should lie where draws are dense; where it does not, the prior matters, or the maximum of the
+    likelihood is not where most of the posterior is. A narrow cloud along a slope is a pair of hyperparameters of which
+    the data know one combination well and the other badly.
 
     Parameters
     ----------
@@ -125,12 +155,12 @@ def hyperparameters(fit: Fit, tree: xr.DataTree, figure: Figure | None = None) -
     Returns
     -------
     (k, k) array of Axes
-        Of tau1, log10 eta, sigma2, the length of beta and, where they are parameters, alpha and log10 kappa (which the
-        EM has not). Those above the diagonal are off. An eta of 0 is an arrow at the edge.
+        Those of the figure: of tau1, log10 eta, sigma2, the length of beta and, where they are parameters, alpha and
+        log10 kappa (which the EM has not). Those above the diagonal are off. An eta of 0 is an arrow at the edge.
     """
     columns = _hyperparameter_columns(fit, tree)
     k = len(columns)
-    figure = figure if figure is not None else Figure(figsize=(2.3 * k, 2.1 * k + 0.3), layout="constrained")
+    figure = figure if figure is not None else new_figure(2.3 * k, 2.1 * k + 0.3)
     axes: NDArray[np.object_] = figure.subplots(k, k, squeeze=False)
     kept = np.unique(np.linspace(0, len(columns[0][1]) - 1, POINTS).astype(int))
     for i, (name, values, em) in enumerate(columns):
@@ -139,11 +169,11 @@ def hyperparameters(fit: Fit, tree: xr.DataTree, figure: Figure | None = None) -
             if j > i:
                 ax.set_axis_off()
             elif i == j:
-                ax.hist(values, bins=40, color="0.75", edgecolor="none")
+                ax.hist(values, bins=40, color=LINE, edgecolor="none")
                 ax.set_yticks([])
                 _mark(ax, em, None)
             else:
-                ax.scatter(across[kept], values[kept], s=4, color="#0072B2", alpha=0.25, linewidths=0, rasterized=True)
+                ax.scatter(across[kept], values[kept], s=4, color=BLUE, alpha=0.25, linewidths=0, rasterized=True)
                 _mark(ax, em_across, em)
             ax.set_xlabel(other if i == k - 1 else "")
             ax.set_ylabel(name if j == 0 < i else "")
@@ -151,8 +181,8 @@ def hyperparameters(fit: Fit, tree: xr.DataTree, figure: Figure | None = None) -
     for j in range(k):  # one scale a column and row, also where the EM's point widens one panel
         _align(axes, j)
     _mark_boundaries(axes, columns)
-    handles = [Line2D([], [], color="#0072B2", marker="o", linestyle="", markersize=4, label="draws of the posterior"),
-               Line2D([], [], marker="*", markersize=11, linestyle="--", markeredgecolor="black", color=EM["color"],
+    handles = [Line2D([], [], color=BLUE, marker="o", linestyle="", markersize=4, label="draws of the posterior"),
+               Line2D([], [], marker="*", markersize=11, linestyle="--", markeredgecolor=BLACK, color=EM["color"],
                       label="EM")]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper right", frameon=False, fontsize=9)
     return axes
@@ -176,7 +206,7 @@ def _name(ax: Axes, names: NDArray[Any], x: Array, y: Array, shift: float) -> No
         places[k] = min(places[k], 1.0 - GAP * (len(places) - 1 - k))
     for k, place in zip(order, places, strict=True):
         ax.annotate(str(names[k]), (x[k], y[k]), (x[k] + shift, place), va="center", fontsize=8, zorder=5,
-                    ha="left" if shift > 0 else "right", arrowprops={"arrowstyle": "-", "color": "0.4", "lw": 0.6},
+                    ha="left" if shift > 0 else "right", arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6},
                     bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.8, "linewidth": 0})  # fmt: skip
 
 
@@ -212,7 +242,7 @@ def _mark(ax: Axes, x: float, y: float | None) -> None:
     if y is not None and np.isfinite(y):
         ax.axhline(y, **lines)
         if np.isfinite(x):
-            ax.plot(x, y, marker="*", markersize=11, color=EM["color"], markeredgecolor="black",
+            ax.plot(x, y, marker="*", markersize=11, color=EM["color"], markeredgecolor=BLACK,
                     markeredgewidth=0.6, zorder=4)  # fmt: skip
 
 
@@ -229,7 +259,7 @@ def _align(axes: NDArray[np.object_], j: int) -> None:
 
 def _mark_boundaries(axes: NDArray[np.object_], columns: list[tuple[str, Array, float]]) -> None:
     """An arrow at the edge for an EM value of 0 on a logarithmic axis, and the words beside the histogram's."""
-    look = {"color": EM["color"], "clip_on": False, "zorder": 5, "markersize": 8, "markeredgecolor": "black"}
+    look = {"color": EM["color"], "clip_on": False, "zorder": 5, "markersize": 8, "markeredgecolor": BLACK}
     for j, (name, _, em) in enumerate(columns):
         if not np.isneginf(em):
             continue

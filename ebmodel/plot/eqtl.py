@@ -1,12 +1,13 @@
 """Figures of a multi-tissue eQTL study: the paper's Figures 1-4, and what else to look at.
 
-Tissues wear GTEx's colours where they stand for themselves; where methods are compared, blue and orange. Those made of
-many panels are figures of their own; the others are drawn on ``ax``.
+Tissues wear GTEx's colours where they stand for themselves, always beside their names; where methods are compared, blue
+and orange. Those made of many panels are figures of their own; the others are drawn on ``ax``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -24,20 +25,35 @@ from ebmodel.eqtl.tissues import colour, label
 from ebmodel.errors import expect, listed
 from ebmodel.labels import BIN, ESTIMATOR, GENE, METHOD, SCREENING, THRESHOLD, TISSUE
 from ebmodel.model import Array
-from ebmodel.plot.style import LINE, above, new_axes
+from ebmodel.plot.style import (
+    BLUE,
+    INK,
+    LINE,
+    LOOKS,
+    REFERENCE,
+    SEQUENTIAL,
+    above,
+    framed,
+    hatched,
+    new_axes,
+    new_figure,
+    styled,
+)
 
 __all__ = ["accuracy_figure", "activity_heatmap", "pmse_scatter", "r2_gain", "screening_gap", "sharing"]
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
 NAMES = {"paper": "EB", "generalised": "EB, generalised", "ols": "OLS", "ridge": "ridge", "elastic-net": "elastic net"}
-DIAGONAL: dict[str, Any] = {"color": ORANGE, "linewidth": 1.0, "zorder": 3}
+PMSE_UNITS = "expression²"
 EXTREME = 0.001
 """Share of PMSEs at either end that lie beyond the panels and are drawn at their edge."""
+CROWD = 1000
+"""Genes beyond which their points are small and faint."""
 type Linkage = Literal["complete", "average", "ward", "single"]
 MOST_CLUSTERED = 12_000
 """Genes beyond which their distances, 8 bytes a pair, no longer fit in memory beside the study."""
 
 
+@styled
 def pmse_scatter(
     results: xr.Dataset,
     tissues: Sequence[str] | None = None,
@@ -46,6 +62,9 @@ def pmse_scatter(
     screening: str | None = None,
 ) -> Figure:
     """PMSE of every gene by two methods, a panel a tissue (Figures 1 and 2 of the paper).
+
+    Points below the dashed line are genes whose expression ``method`` predicts better; their share is written, and is
+    what to compare between tissues. Distance from the line is how much better.
 
     Parameters
     ----------
@@ -61,8 +80,8 @@ def pmse_scatter(
     Returns
     -------
     Figure
-        Below the line ``method`` predicts better; the share of genes that are is written. Panels share their axes. One
-        in a thousand at either end lies beyond them and is drawn at the edge.
+        A figure of its own. Panels share their axes. One gene in a thousand at either end lies beyond them and is drawn
+        at the edge.
 
     Raises
     ------
@@ -75,19 +94,22 @@ def pmse_scatter(
     X, Y = (one.transpose(TISSUE, GENE).to_numpy() for one in (x, y))
     least, most = np.nanquantile(np.stack([X, Y]), [EXTREME, 1.0 - EXTREME])
     rows, columns = _grid(len(names))
-    figure = Figure(figsize=(0.6 + 1.5 * columns, 0.5 + 1.62 * rows), layout="constrained")
+    wide = 0.6 + 1.5 * columns
+    figure = new_figure(wide, 1.1 + 1.75 * rows)
+    look: dict[str, Any] = {"markersize": 2, "alpha": 0.35} if X.shape[1] > CROWD else {"markersize": 3.5, "alpha": 0.6}
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     used, empty = axes.ravel()[: len(names)], axes.ravel()[len(names) :]
     for ax in empty:
         ax.remove()
     for ax, name, across, up in zip(used, names, X, Y, strict=True):
         both = np.isfinite(across) & np.isfinite(up)
-        ax.plot(np.clip(across[both], least, most), np.clip(up[both], least, most), ".", color=BLUE, markersize=2,
-                markeredgewidth=0, alpha=0.35, rasterized=True)  # fmt: skip
-        ax.axline((least, least), slope=1.0, **DIAGONAL)
+        ax.plot(np.clip(across[both], least, most), np.clip(up[both], least, most), ".", color=BLUE, markeredgewidth=0,
+                rasterized=True, **look)  # fmt: skip
+        ax.axline((least, least), slope=1.0, **REFERENCE | {"zorder": 3})
         share = f"{100 * np.mean(up[both] < across[both]):.0f} %" if both.any() else "no genes"
         ax.text(0.05, 0.95, share, transform=ax.transAxes, fontsize=8, ha="left", va="top")
         ax.set_title(_lines(name), fontsize=6.5, pad=4)
+        framed(ax)
         ax.spines["top"].set(color=colour(name), linewidth=4)
         ax.tick_params(labelsize=7)
         ax.set_box_aspect(1.0)
@@ -96,11 +118,13 @@ def pmse_scatter(
     # panels above empty ones are the last of their columns, which sharing axes does not know
     for ax in used[-columns:][: len(empty)]:
         ax.tick_params(labelbottom=True)
-    figure.supxlabel(f"PMSE of {_called(against)}", fontsize=10)
-    figure.supylabel(f"PMSE of {_called(method)} (written: share of genes below the line)", fontsize=10)
+    figure.supxlabel(f"PMSE of {_called(against)} ({PMSE_UNITS})")
+    figure.supylabel(f"PMSE of {_called(method)} ({PMSE_UNITS})")
+    figure.suptitle(fill("written: share of genes below the line", int(13 * wide)), fontsize=9)
     return figure
 
 
+@styled
 def r2_gain(
     results: xr.Dataset,
     min_snps: Sequence[int] = (0, 20),
@@ -109,6 +133,9 @@ def r2_gain(
     screening: str | None = None,
 ) -> Figure:
     """Mean increase of R2 by tissue, and its percentage (Figure 3 of the paper).
+
+    Bars to the right of 0 are tissues that ``method`` predicts better; where the error bar reaches 0 it may be chance.
+    Tissues are in the order of the first percentage.
 
     Parameters
     ----------
@@ -124,8 +151,8 @@ def r2_gain(
     Returns
     -------
     Figure
-        Tissues in the order of the first percentage. Bars of error are standard errors by gene; the broken line is the
-        mean over tissues, which is written.
+        A figure of its own. Bars of error are standard errors by gene; the broken line is the mean over tissues, which
+        is written.
 
     Raises
     ------
@@ -138,7 +165,7 @@ def r2_gain(
     found = found.isel({TISSUE: order})
     names = [str(name) for name in found[TISSUE].to_numpy()]
     where = np.arange(len(names))
-    figure = Figure(figsize=(2.4 + 2.1 * 2 * len(min_snps), 1.3 + 0.155 * len(names)), layout="constrained")
+    figure = new_figure(2.4 + 2.1 * 2 * len(min_snps), 1.3 + 0.155 * len(names))
     axes = figure.subplots(1, 2 * len(min_snps), sharey=True, squeeze=False)[0]
     for k, least in enumerate(min_snps):
         mine = found.isel({THRESHOLD: k})
@@ -149,11 +176,12 @@ def r2_gain(
             (axes[2 * k + 1], "percent", "increase of mean R², %"),
         ):
             values, errors = mine[quantity].to_numpy(), mine[f"{quantity}_se"].to_numpy()
-            ax.barh(where, values, color=[colour(name) for name in names], edgecolor="0.25", linewidth=0.5, height=0.75)
-            ax.errorbar(values, where, xerr=errors, fmt="none", ecolor="0.15", elinewidth=0.8, capsize=0)
-            ax.axvline(0.0, color="0.25", linewidth=0.8)
+            ax.barh(where, values, color=[colour(name) for name in names], edgecolor=INK, linewidth=0.5, height=0.75)
+            ax.hlines(where, values - errors, values + errors, color="white", linewidth=1.8)  # seen on dark bars too
+            ax.errorbar(values, where, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=0)
+            ax.axvline(0.0, color=INK, linewidth=0.8)
             mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
-            ax.axvline(mean, color="0.25", linewidth=1, linestyle="--", zorder=0)
+            ax.axvline(mean, **REFERENCE | {"zorder": 0})
             written = f"{mean:.1f} %" if quantity == "percent" else f"{mean:.4f}"
             ax.set_title(f"{who} ({genes:,})\nmean of tissues {written}", fontsize=8)
             ax.set_xlabel(text, fontsize=9)
@@ -162,14 +190,19 @@ def r2_gain(
             ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(where, [label(name) for name in names], fontsize=7 if len(names) <= 40 else 6)
     axes[0].set_ylim(-0.7, len(names) - 0.3)
-    figure.suptitle(f"R² of {_called(method)} over {_called(against)}", fontsize=10)
+    figure.suptitle(f"R² of {_called(method)} over {_called(against)}")
     return figure
 
 
+@styled
 def activity_heatmap(
     results: xr.Dataset, estimator: str = "paper", tissues: Sequence[str] | None = None, linkage: Linkage = "complete"
 ) -> Figure:
     """P(I(t)=1 | Y) of genes and tissues, both clustered (Figure 4 of the paper).
+
+    Dark cells are effects that the model is sure of, light ones tissues without. Rows that are dark throughout are
+    genes with effects everywhere; blocks that are dark in neighbouring columns are effects that related tissues share,
+    and the branches above say how alike tissues are in this.
 
     Parameters
     ----------
@@ -186,8 +219,8 @@ def activity_heatmap(
     Returns
     -------
     Figure
-        Genes that are active in more tissues are higher up; branches start just below the first join. Of more than
-        12,000 genes only the tissues are clustered.
+        A figure of its own. Genes that are active in more tissues are higher up; branches start just below the first
+        join. Of more than 12,000 genes only the tissues are clustered.
 
     Raises
     ------
@@ -197,7 +230,7 @@ def activity_heatmap(
     Notes
     -----
     Tissues with many samples have probabilities nearer to 0 and 1 and resemble each other for that alone. Probabilities
-    that are missing, where a gene has no expression, are taken for 1/2 when clustering, and left white.
+    that are missing, where a gene has no expression, are taken for 1/2 when clustering, and hatched.
     """
     names = _tissues(results, tissues)
     expect(len(names) > 1, "at least two tissues", len(names), "tissues", "choose more")
@@ -207,19 +240,19 @@ def activity_heatmap(
     tree = hierarchy.dendrogram(links, no_plot=True)
     columns, rows = np.array(tree["leaves"]), _order(filled, linkage)
     tall = 6.0
-    figure = Figure(
-        figsize=(2.2 + 0.17 * len(names), tall + 2.6), layout=ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0)
-    )
+    figure = new_figure(2.2 + 0.17 * len(names), tall + 2.6, ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0))
     branches, strip, ax = figure.subplots(3, 1, height_ratios=[0.9, 0.12, tall])
     lines = [np.column_stack([x, y]) for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)]
-    branches.add_collection(LineCollection(lines, colors="0.25", linewidths=0.9))
+    branches.add_collection(LineCollection(lines, colors=INK, linewidths=0.9))
     # scipy puts leaf k at 10 k + 5; all tissues differ by much, so the branches are drawn from below the first join
     height, reach = links[:, 2], max(float(np.ptp(links[:, 2])), 1e-9)
     branches.set(xlim=(0, 10 * len(names)), ylim=(max(height.min() - 0.3 * reach, 0.0), height.max() + 0.05 * reach))
     strip.imshow([[to_rgb(colour(names[k])) for k in columns]], aspect="auto")
     for bare in (branches, strip):
         bare.set_axis_off()
-    picture = ax.imshow(P[np.ix_(rows, columns)], aspect="auto", cmap="cividis_r", vmin=0.0, vmax=1.0)
+    hatched(ax, *P.shape)
+    framed(ax)
+    picture = ax.imshow(P[np.ix_(rows, columns)], aspect="auto", cmap=SEQUENTIAL, vmin=0.0, vmax=1.0)
     picture.set_rasterized(True)
     ax.set_xticks(range(len(names)), [label(names[k]) for k in columns], rotation=90, fontsize=7)
     ax.tick_params(axis="x", length=0)
@@ -230,10 +263,12 @@ def activity_heatmap(
     return figure
 
 
+@styled
 def screening_gap(results: xr.Dataset, method: str = "paper", ax: Axes | None = None) -> Axes:
     """Mean R2 by tissue with SNPs chosen on all samples, against those chosen in each training set.
 
-    What the first has over the second is not prediction: the samples to predict had a say in which SNPs are used.
+    What the first (squares) has over the second (circles), the grey bar between them, is not prediction: the samples to
+    predict had a say in which SNPs are used.
 
     Parameters
     ----------
@@ -247,7 +282,7 @@ def screening_gap(results: xr.Dataset, method: str = "paper", ax: Axes | None = 
     Returns
     -------
     Axes
-        Bars are standard errors by gene.
+        ``ax``, or that of the new figure. Thin bars are standard errors by gene.
 
     Raises
     ------
@@ -268,13 +303,14 @@ def screening_gap(results: xr.Dataset, method: str = "paper", ax: Axes | None = 
     ax = ax if ax is not None else new_axes(6.4, 1.3 + 0.17 * len(names))
     fair, biased = (mean.sel({SCREENING: one}).to_numpy()[order] for one in ("inside", "outside"))
     ax.hlines(where, fair, biased, color=LINE, linewidth=3, zorder=1)
-    looks: dict[str, tuple[dict[str, Any], str]] = {
-        "outside": ({"color": ORANGE, "marker": "s", "markerfacecolor": "white"}, "chosen on all samples"),
-        "inside": ({"color": BLUE, "marker": "o"}, "chosen in each training set"),
-    }
-    for one, (look, text) in looks.items():
+    choices = (
+        ("outside", LOOKS[1], 0.17, "chosen on all samples"),
+        ("inside", LOOKS[0], -0.17, "chosen in each training set"),
+    )
+    for one, look, shift, text in choices:
         values, errors = (values.sel({SCREENING: one}).to_numpy()[order] for values in (mean, error))
-        ax.errorbar(values, where, xerr=errors, linestyle="none", markersize=4.5, label=f"SNPs {text}", **look)
+        ax.errorbar(values, where + shift, xerr=errors, label=f"SNPs {text}",
+                    **look | {"linestyle": "none", "elinewidth": 0.9, "markersize": 4.5})  # fmt: skip
     ax.set_yticks(where, [label(name) for name in names], fontsize=7 if len(names) <= 40 else 6)
     ax.tick_params(axis="y", length=0)
     ax.locator_params(axis="x", nbins=6)
@@ -283,8 +319,12 @@ def screening_gap(results: xr.Dataset, method: str = "paper", ax: Axes | None = 
     return ax
 
 
+@styled
 def accuracy_figure(accuracy: Accuracy) -> Figure:
     """Whether probabilities and calls of a simulated study keep their promises.
+
+    On the dashed diagonals they do. Left, points below it are probabilities that are too high; right, points above it
+    are calls of which more are false than was promised.
 
     Parameters
     ----------
@@ -294,19 +334,15 @@ def accuracy_figure(accuracy: Accuracy) -> Figure:
     Returns
     -------
     Figure
-        Left: share of truly active pairs of gene and tissue by bin of P(I(t)=1 | Y). Right: share of false calls
-        against the one that the probabilities promise. Bars are standard errors by gene.
+        A figure of its own. Left: share of truly active pairs of gene and tissue by bin of P(I(t)=1 | Y). Right: share
+        of false calls against the one that the probabilities promise. Bars are standard errors by gene.
     """
-    figure = Figure(figsize=(10.4, 4.9), layout="constrained")
+    figure = new_figure(10.4, 4.9)
     left, right = figure.subplots(1, 2)
-    looks: list[dict[str, Any]] = [
-        {"color": BLUE, "marker": "o"},
-        {"color": ORANGE, "marker": "s", "markerfacecolor": "white"},
-    ]
     for ax in (left, right):
-        ax.axline((0.0, 0.0), slope=1.0, color="0.3", linestyle="--", linewidth=1, zorder=1)
+        ax.axline((0.0, 0.0), slope=1.0, **REFERENCE)
     for k, name in enumerate(accuracy.pooled[ESTIMATOR].to_numpy()):
-        look = looks[k % 2] | {"markersize": 5, "capsize": 2, "linewidth": 1.0, "zorder": 3 + k}
+        look = LOOKS[k % len(LOOKS)] | {"markersize": 5, "capsize": 2, "linewidth": 1.0, "zorder": 3 + k}
         curve = accuracy.reliability.sel({ESTIMATOR: name})
         curve = curve.isel({BIN: np.flatnonzero(curve["count"].to_numpy() > 0)})
         pooled, rates = accuracy.pooled.sel({ESTIMATOR: name}), accuracy.levels.sel({ESTIMATOR: name})
@@ -322,8 +358,12 @@ def accuracy_figure(accuracy: Accuracy) -> Figure:
     return figure
 
 
+@styled
 def sharing(results: xr.Dataset, fdr: float = 0.05, estimator: str = "paper", ax: Axes | None = None) -> Axes:
     """Number of tissues in which genes are called active.
+
+    A heap at the right is genes with effects everywhere, one at the left effects of one tissue or a few; the empty bar
+    is genes that are called nowhere.
 
     Parameters
     ----------
@@ -337,6 +377,7 @@ def sharing(results: xr.Dataset, fdr: float = 0.05, estimator: str = "paper", ax
     Returns
     -------
     Axes
+        ``ax``, or that of the new figure.
 
     Raises
     ------

@@ -9,14 +9,33 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from ebmodel.labels import ALPHA, SNP, TISSUE
-from ebmodel.plot.style import ACTIVE, EFFECT_UNITS, INACTIVE, LINE, above, new_axes
+from ebmodel.plot.style import (
+    ACTIVE,
+    BAND,
+    BLUE,
+    EFFECT_UNITS,
+    INACTIVE,
+    INK,
+    LINE,
+    ORANGE,
+    REFERENCE,
+    SEQUENTIAL,
+    above,
+    new_axes,
+    styled,
+)
 from ebmodel.results import Fit
 
 __all__ = ["alpha_profile", "posterior_probability", "shrinkage"]
 
 
+@styled
 def posterior_probability(fit: Fit, truth: Any = None, ax: Axes | None = None) -> Axes:
     """P(I(t)=1 | Y) of every tissue, in decreasing order, against the truth where it is known.
+
+    The dashed line is what would be said of a tissue without data: tissues far to its right have an effect, far to its
+    left none, and of those near it the data say little. Where the truth is known, circles (active) should be at the
+    right and squares (inactive) at the left.
 
     Parameters
     ----------
@@ -30,6 +49,7 @@ def posterior_probability(fit: Fit, truth: Any = None, ax: Axes | None = None) -
     Returns
     -------
     Axes
+        ``ax``, or that of the new figure.
     """
     probability = fit.posterior_probability.sortby(fit.posterior_probability)
     names, where = probability[TISSUE].to_numpy(), np.arange(probability.size)
@@ -43,7 +63,7 @@ def posterior_probability(fit: Fit, truth: Any = None, ax: Axes | None = None) -
         for which, look, label in ((active, ACTIVE, "truly active"), (~active, INACTIVE, "truly inactive")):
             ax.scatter(probability[which], where[which], label=label, **style, **look)
     tau1 = fit.params.tau1
-    ax.axvline(tau1, color="0.3", linestyle="--", linewidth=1, zorder=2, label=f"prior τ₁ = {tau1:.2f}")
+    ax.axvline(tau1, **REFERENCE, label=f"prior τ₁ = {tau1:.2f}")
     ax.set_yticks(where, [str(name) for name in names], fontsize=8 if len(names) <= 60 else 5)
     ax.tick_params(axis="y", length=0)
     ax.set(
@@ -53,8 +73,12 @@ def posterior_probability(fit: Fit, truth: Any = None, ax: Axes | None = None) -
     return ax
 
 
+@styled
 def shrinkage(fit: Fit, ax: Axes | None = None, units: str = EFFECT_UNITS) -> Axes:
     """Effects of every SNP in every tissue: least squares across, empirical Bayes up, shaded by P(I(t)=1 | Y).
+
+    The model draws effects in tissues that look inactive (light) to 0, and those in active ones (dark) towards what
+    active tissues have in common; without shrinkage all points would lie on the dashed line.
 
     Parameters
     ----------
@@ -68,6 +92,7 @@ def shrinkage(fit: Fit, ax: Axes | None = None, units: str = EFFECT_UNITS) -> Ax
     Returns
     -------
     Axes
+        ``ax``, or that of the new figure.
     """
     ols, effects = fit.ols.transpose(TISSUE, SNP), fit.effects.transpose(TISSUE, SNP)
     shown = np.isfinite(ols.to_numpy())
@@ -75,9 +100,8 @@ def shrinkage(fit: Fit, ax: Axes | None = None, units: str = EFFECT_UNITS) -> Ax
     shade = np.broadcast_to(fit.posterior_probability.to_numpy()[:, None], shown.shape)[shown]
     ax = ax if ax is not None else new_axes(6.4, 5.4)
     ax.axhline(0.0, color=LINE, linewidth=1, zorder=1)
-    ax.axline((0.0, 0.0), slope=1.0, color="0.3", linestyle="--", linewidth=1, zorder=1, label="no shrinkage")
-    # cividis is made for colour-blind readers and darkens steadily, so it prints in grey
-    points = ax.scatter(x, y, c=shade, cmap="cividis_r", vmin=0.0, vmax=1.0, s=22, edgecolors="0.25", linewidths=0.4,
+    ax.axline((0.0, 0.0), slope=1.0, **REFERENCE, label="no shrinkage")
+    points = ax.scatter(x, y, c=shade, cmap=SEQUENTIAL, vmin=0.0, vmax=1.0, s=22, edgecolors=INK, linewidths=0.4,
                         zorder=2)  # fmt: skip
     ax.set_aspect("equal", adjustable="datalim")  # so that the line of no shrinkage rises at 45 degrees
     ax.set(xlabel=f"Least-squares effect ({units})", ylabel=f"Empirical-Bayes effect ({units})")
@@ -89,8 +113,12 @@ def shrinkage(fit: Fit, ax: Axes | None = None, units: str = EFFECT_UNITS) -> Ax
     return ax
 
 
+@styled
 def alpha_profile(profile: xr.Dataset, ax: Axes | None = None) -> Axes:
     """The likelihood profiled in the slab's power alpha, its maximum and interval, and where the paper's slab stands.
+
+    The dashed line outside the shaded interval is evidence against the paper's slab, by as much as the curve is below 0
+    there. A flat curve, and a wide interval, say that the data cannot tell.
 
     Parameters
     ----------
@@ -102,16 +130,17 @@ def alpha_profile(profile: xr.Dataset, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
+        ``ax``, or that of the new figure; natural logarithms up.
     """
     ax = ax if ax is not None else new_axes(6.4, 4.0)
     drop = profile["loglik"] - profile["loglik"].max()
     level, estimate = profile.attrs["level"], float(profile["estimate"])
     low, high = profile.attrs["range"]
     interval = float(profile["lower"].fillna(low)), float(profile["upper"].fillna(high))
-    ax.axvspan(*interval, color="0.88", zorder=0, label=f"{100 * level:g} % interval")
-    ax.plot(profile[ALPHA], drop, color="#0072B2", marker="o", markersize=4, label="profile")
-    ax.axvline(estimate, color="#0072B2", linestyle=":", label=f"maximum, α = {estimate:.2f}")
-    ax.axvline(1.0, color="#D55E00", linestyle="--", label="the paper, α = 1")
+    ax.axvspan(*interval, color=BAND, zorder=0, label=f"{100 * level:g} % interval")
+    ax.plot(profile[ALPHA], drop, color=BLUE, linestyle="-", marker="o", markersize=4, label="profile")
+    ax.axvline(estimate, color=BLUE, linestyle=":", label=f"maximum, α = {estimate:.2f}")
+    ax.axvline(1.0, color=ORANGE, linestyle="--", label="the paper, α = 1")
     ax.set(xlabel="α, power in Σ₀ = (XᵀX/s)^(−α)", ylabel=f"{profile.attrs['of']} below its maximum", xlim=(low, high))
     above(ax, columns=2)
     return ax

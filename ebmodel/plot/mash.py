@@ -1,7 +1,7 @@
 """Figures of mash: what conditions have in common, as Figures 3-6 of Urbut, Wang, Carbonetto & Stephens (2019) show it.
 
-Conditions that are GTEx's tissues wear its colours. Those made of many panels are figures of their own; the others are
-drawn on ``ax``.
+Conditions that are GTEx's tissues wear its colours, beside their names. Those made of many panels are figures of their
+own; the others are drawn on ``ax``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,25 @@ from ebmodel.errors import expect, listed
 from ebmodel.labels import CONDITION, COVARIANCE, DIRECTION, EFFECT, SCALE
 from ebmodel.mash.sharing import Fitted, number_shared, pairwise_sharing
 from ebmodel.model import Array
-from ebmodel.plot.style import above, new_axes
+from ebmodel.plot.style import (
+    BAND,
+    BLUE,
+    INK,
+    ORANGE,
+    SEQUENTIAL,
+    above,
+    hatched,
+    new_axes,
+    new_figure,
+    styled,
+)
 
 __all__ = ["covariance_patterns", "shared_conditions", "sharing_heatmap", "shrinkage", "weights_figure"]
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
 type Order = Literal["cluster", "given"]
 
 
+@styled
 def covariance_patterns(
     fit: xr.Dataset | Fitted,
     most: int = 6,
@@ -39,6 +50,11 @@ def covariance_patterns(
     order: Order = "cluster",
 ) -> Figure:
     """Draw the covariances that carry the most weight, and their first eigenvectors (Figure 3 of the paper).
+
+    Each row is a pattern of sharing that the fit uses, the commonest first. Left, dark blocks are conditions whose
+    effects go together under it, light cells conditions that it lets differ. The bars beside it are the directions in
+    which its effects lie: bars of one height are an effect that all conditions share, a single tall bar is an effect of
+    one condition.
 
     Parameters
     ----------
@@ -57,9 +73,9 @@ def covariance_patterns(
     Returns
     -------
     Figure
-        A row a covariance. Eigenvectors point to where they are largest; the share of the variance that each explains
-        is written; of equal eigenvalues, as simple heterogeneity has, the directions are arbitrary. Correlations with a
-        condition in which effects are always 0 are left white.
+        A figure of its own, a row a covariance. Eigenvectors point to where they are largest; the share of the variance
+        that each explains is written; of equal eigenvalues, as simple heterogeneity has, the directions are arbitrary.
+        Correlations with a condition in which effects are always 0 are hatched.
 
     Raises
     ------
@@ -83,16 +99,19 @@ def covariance_patterns(
     bottom = np.floor(10.0 * least) / 10.0 if least < -0.05 else 0.0
     key = 0.15 + _room(names, 7)
     wide = max(1.6, 0.062 * len(names))
-    figure = Figure(figsize=(3.3 + wide * vectors, 0.4 + 2.0 * len(first) + key), layout="constrained")
+    figure = new_figure(3.3 + wide * vectors, 0.4 + 2.0 * len(first) + key)
     heights, widths = [2.0] * len(first) + [key], [2.0] + [wide] * vectors
     grid = figure.add_gridspec(len(first) + 1, 1 + vectors, height_ratios=heights, width_ratios=widths)
     left = [figure.add_subplot(grid[k, 0]) for k in range(len(first))]
     for row, (k, U, picture, ax) in enumerate(zip(first, matrices, pictures, left, strict=True)):
-        image = ax.imshow(picture, cmap="cividis_r", vmin=bottom, vmax=1.0, interpolation="nearest")
+        hatched(ax, *picture.shape)
+        image = ax.imshow(picture, cmap=SEQUENTIAL, vmin=bottom, vmax=1.0, interpolation="nearest")
         ax.set_title(f"{label(str(dataset[COVARIANCE].to_numpy()[k]))}: weight {float(total[k]):.3f}", fontsize=8)
         ax.set(xticks=[], yticks=[])
         _strips(ax, names)
-        _eigenvectors([figure.add_subplot(grid[row, 1 + q]) for q in range(vectors)], U, names)
+        bars = [figure.add_subplot(grid[row, 1])]
+        bars += [figure.add_subplot(grid[row, 1 + q], sharey=bars[0]) for q in range(1, vectors)]
+        _eigenvectors(bars, U, names)
     _key(figure.add_subplot(grid[-1, :]), names)
     bar = figure.colorbar(image, ax=left, location="left", fraction=0.05, pad=0.03, aspect=40)
     bar.set_label(text, fontsize=8)
@@ -100,10 +119,15 @@ def covariance_patterns(
     return figure
 
 
+@styled
 def shrinkage(
     posterior: xr.Dataset | Fitted, effect: Any, level: float = 0.05, ax: Axes | None = None, units: str = "effect"
 ) -> Axes:
     """One effect in all conditions, as estimated and as shrunk (Figure 4 of the paper).
+
+    Squares are what each condition says alone, circles what it says together with the others: circles that line up are
+    an effect that conditions share, shorter lines what is gained by that, circles at 0 conditions without an effect.
+    Where a circle is filled the sign is known, but for a local false sign rate below ``level``.
 
     Parameters
     ----------
@@ -122,8 +146,9 @@ def shrinkage(
     Returns
     -------
     Axes
-        Lines are two standard errors, or two posterior standard deviations, to either side; conditions from the top in
-        the order given. A condition without an estimate has its posterior alone.
+        ``ax``, or that of the new figure. Lines are two standard errors, or two posterior standard deviations, to
+        either side; conditions from the top in the order given. A condition without an estimate has its posterior
+        alone.
 
     Raises
     ------
@@ -136,7 +161,7 @@ def shrinkage(
     one, names = dataset.isel({EFFECT: known.index(str(effect))}), _names(dataset)
     y = np.arange(len(names))
     ax = ax if ax is not None else new_axes(6.4, 1.3 + 0.19 * len(names))
-    ax.axvline(0.0, color="0.3", linewidth=0.8, zorder=1)
+    ax.axvline(0.0, color=INK, linewidth=0.8, zorder=1)
     bars: dict[str, Any] = {"linestyle": "none", "elinewidth": 1.1, "zorder": 2}
     if "bhat" in one and "shat" in one:
         bhat, shat = one["bhat"].to_numpy(), one["shat"].to_numpy()
@@ -159,6 +184,7 @@ def shrinkage(
     return ax
 
 
+@styled
 def shared_conditions(
     posterior: xr.Dataset | Fitted,
     factor: float = 0.5,
@@ -166,6 +192,9 @@ def shared_conditions(
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
     """Histograms of the number of conditions that share an effect, by sign and by magnitude (Figure 5 of the paper).
+
+    A heap at the right is effects that all conditions share, one at the left effects of a single condition. Sharing by
+    magnitude asks for more than sharing by sign, so that its heap lies further to the left.
 
     Parameters
     ----------
@@ -178,8 +207,8 @@ def shared_conditions(
     Returns
     -------
     Figure
-        Titles hold the number of effects that are significant somewhere in the group, and in how many conditions they
-        are shared on average.
+        A figure of its own. Titles hold the number of effects that are significant somewhere in the group, and in how
+        many conditions they are shared on average.
 
     Raises
     ------
@@ -189,7 +218,7 @@ def shared_conditions(
     expect(0.0 < factor < 1.0, "0 < factor < 1", factor, "factor", "give 0.5; sharing by sign is drawn beside it")
     dataset = _dataset(posterior)
     chosen = {"all conditions": _names(dataset)} if groups is None else groups
-    figure = Figure(figsize=(9.0, 0.4 + 2.6 * len(chosen)), layout="constrained")
+    figure = new_figure(9.0, 0.4 + 2.6 * len(chosen))
     axes = figure.subplots(len(chosen), 2, squeeze=False, sharey="row")
     for row, (called, conditions) in zip(axes, chosen.items(), strict=True):
         R = len(conditions)
@@ -205,10 +234,11 @@ def shared_conditions(
             ax.tick_params(labelsize=8)
             ax.xaxis.get_major_locator().set_params(integer=True)
         row[0].set_ylabel("effects")
-    figure.supxlabel("conditions that share the effect", fontsize=10)
+    figure.supxlabel("conditions that share the effect")
     return figure
 
 
+@styled
 def sharing_heatmap(
     posterior: xr.Dataset | Fitted,
     factor: float = 0.5,
@@ -218,6 +248,10 @@ def sharing_heatmap(
     ax: Axes | None = None,
 ) -> Axes:
     """Pairwise sharing of effects between conditions (Figure 6 of the paper).
+
+    The darker a cell, the more of the effects that are significant in either of the two conditions are shared by both.
+    Dark blocks along the diagonal are groups of conditions that are alike. The lightest shade is that at the colour
+    bar's foot, which need not be 0.
 
     Parameters
     ----------
@@ -231,7 +265,7 @@ def sharing_heatmap(
     Returns
     -------
     Axes
-        White where no effect is significant in either.
+        ``ax``, or that of the new figure. Hatched where no effect is significant in either.
 
     Raises
     ------
@@ -247,19 +281,25 @@ def sharing_heatmap(
         ax = new_axes(side + room + 1.2, side + room + 0.65)
     picture = share.to_numpy()[np.ix_(where, where)]
     least = np.floor(10.0 * np.nanmin(picture)) / 10.0 if np.isfinite(picture).any() else 0.0
-    image = ax.imshow(picture, cmap="cividis_r", vmin=min(least, 0.9), vmax=1.0, interpolation="nearest")
+    hatched(ax, R, R)
+    image = ax.imshow(picture, cmap=SEQUENTIAL, vmin=min(least, 0.9), vmax=1.0, interpolation="nearest")
     _name(ax, "x", names, 7)
     _name(ax, "y", names, 7)
     _strips(ax, names)
     how = "sign" if factor == 0.0 else f"magnitude, within {1 / factor:g}-fold"
     ax.set_title(f"shared by {how},\nof effects with lfsr < {level:g} in either", fontsize=9, loc="left")
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.04, pad=0.02, aspect=30)
+    bar.set_label("share of effects", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return ax
 
 
+@styled
 def weights_figure(fit: xr.Dataset | Fitted, most: int = 20) -> Figure:
     """Weights of the prior: by covariance, by scale, and by both.
+
+    Left, which patterns of sharing effects have, and how many effects are 0; above, how large effects are. Weight on
+    the last scale, at the right, says that the grid ends too early.
 
     Parameters
     ----------
@@ -271,8 +311,8 @@ def weights_figure(fit: xr.Dataset | Fitted, most: int = 20) -> Figure:
     Returns
     -------
     Figure
-        Left, totals by covariance, filled if it was learned from the data, and the point mass at zero; above, totals by
-        scale; areas of marks are weights of single components.
+        A figure of its own. Left, totals by covariance, filled if it was learned from the data, and the point mass at
+        zero; above, totals by scale; areas of marks are weights of single components.
 
     Raises
     ------
@@ -290,7 +330,7 @@ def weights_figure(fit: xr.Dataset | Fitted, most: int = 20) -> Figure:
         shown, names, learned = np.vstack([shown, rest.sum(axis=0)]), [*names, f"{len(rest)} others"], [*learned, False]
     totals = np.append(shown.sum(axis=1), float(dataset["null_weight"]))
     y = np.arange(len(totals))
-    figure = Figure(figsize=(8.4, 2.3 + 0.2 * len(y)), layout="constrained")
+    figure = new_figure(8.4, 2.5 + 0.2 * len(y))
     places = figure.add_gridspec(2, 2, height_ratios=[1.1, 0.2 * len(y)], width_ratios=[1.0, 1.3])
     left = figure.add_subplot(places[1, 0])
     right = figure.add_subplot(places[1, 1], sharey=left)
@@ -310,9 +350,10 @@ def weights_figure(fit: xr.Dataset | Fitted, most: int = 20) -> Figure:
         alpha=0.75,
         linewidths=0,
     )
-    right.scatter(grid[column], row, s=3.0, color="0.2", linewidths=0)
+    right.scatter(grid[column], row, s=3.0, color=INK, linewidths=0)
     right.set(xlabel="scale ω of the effects' standard deviation")
-    right.grid(axis="y", color="0.92", linewidth=0.8)
+    right.set_title("areas: weights of components", fontsize=8, loc="left")
+    right.grid(axis="y", color=BAND, linewidth=0.8)
     right.set_axisbelow(True)
     right.tick_params(axis="y", length=0, labelleft=False)
     step = np.sqrt(grid[1] / grid[0]) if len(grid) > 1 else 1.2
@@ -374,11 +415,13 @@ def _eigenvectors(axes: Sequence[Axes], U: Array, names: Sequence[str]) -> None:
             continue
         v = vector[:, -k]
         v = v * np.sign(v[np.abs(v).argmax()])
-        ax.bar(np.arange(len(v)), v, width=0.8, color=colours, edgecolor="0.25", linewidth=0.3)
-        ax.axhline(0.0, color="0.3", linewidth=0.6)
+        ax.bar(np.arange(len(v)), v, width=0.8, color=colours, edgecolor=INK, linewidth=0.3)
+        ax.axhline(0.0, color=INK, linewidth=0.6)
         ax.set_title(f"{100 * value[-k] / value.sum():.0f} % of variance", fontsize=8)
         ax.set(xlim=(-0.7, len(v) - 0.3), xticks=[])
-        ax.tick_params(labelsize=7)
+        ax.tick_params(labelsize=7, labelleft=k == 1)
+        if k == 1:
+            ax.set_ylabel("loading", fontsize=8)
         ax.margins(y=0.08)
 
 
@@ -387,7 +430,7 @@ def _strips(ax: Axes, names: Sequence[str]) -> None:
     R = len(names)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.add_patch(Rectangle((-0.5, -0.5), R, R, fill=False, edgecolor="0.4", linewidth=0.8, clip_on=False))
+    ax.add_patch(Rectangle((-0.5, -0.5), R, R, fill=False, edgecolor=INK, linewidth=0.8, clip_on=False))
     if not _tissues(names):
         return
     wide = 0.022 * R

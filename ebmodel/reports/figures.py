@@ -116,8 +116,8 @@ def _of_checks(fit: Fit) -> Iterator[_Wanted]:
                f"Correlations of residuals of {len(found.r)} pairs of tissues, {found.r.min():.2f} to "
                f"{found.r.max():.2f}, mean {found.r.mean():.2f}.",
                "Correlation of residuals between tissues over the samples that both have, related tissues beside each "
-               "other. The model has none. With many tissues a sign marks what chance does not explain; pairs "
-               "of tissues with too few samples are hatched.")  # fmt: skip
+               "other; dark is positive, light negative. The model has none. With many tissues a sign marks what "
+               "chance does not explain; pairs of tissues with too few samples are hatched.")  # fmt: skip
 
 
 def _shape_was_checked(checks: xr.Dataset) -> bool:

@@ -112,7 +112,7 @@ class Fit(Stored):
 
     @property
     def posterior_probability(self) -> xr.DataArray:
-        """P(I(t)=1 | Y), (tissue)."""
+        """P(I(t)=1 | Y) = h1, (tissue): Proposition 1, and its h2 for missing responses."""
         return self.dataset["posterior_probability"]
 
     @property
@@ -122,12 +122,15 @@ class Fit(Stored):
 
     @property
     def effects(self) -> xr.DataArray:
-        """E(beta(t) | Y), equations (5) and (11), (tissue, snp)."""
+        """E(beta(t) | Y), equations (5) and (11), (tissue, snp), in units of Y per unit of X."""
         return self.dataset["effects"]
 
     @property
     def effects_sd(self) -> xr.DataArray:
-        """Marginal posterior sd of beta(t), (tissue, snp), at ``params``; a latent beta's uncertainty is in it."""
+        """Marginal posterior sd of beta(t), (tissue, snp), in its units, at ``params``.
+
+        A latent beta's uncertainty is in it.
+        """
         return self.dataset["effects_sd"]
 
     def effects_interval(self, level: float = 0.95) -> xr.Dataset:
@@ -160,7 +163,10 @@ class Fit(Stored):
 
     @property
     def ols(self) -> xr.DataArray:
-        """Least squares in each tissue alone, equations (2) and (10), (tissue, snp); NaN where n_t < p."""
+        """Least squares in each tissue alone, equations (2) and (10), (tissue, snp), in units of Y per unit of X.
+
+        NaN where n_t < p.
+        """
         return self.dataset["ols"]
 
     @property

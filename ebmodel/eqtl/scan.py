@@ -296,7 +296,7 @@ class Selection(NamedTuple):
 
 
 def select(Z: Array, G: Array, p: float | None = 1e-6, r2: float = 0.5, most: int | None = None) -> Selection:
-    """Keep the SNPs that are associated, none in strong linkage disequilibrium with a better one.
+    """Keep the SNPs that are associated, none in strong linkage disequilibrium with a better one (Section 7).
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ def n_significant(
 def pairwise_sharing(
     posterior: xr.Dataset | Fitted, factor: float = 0.5, level: float = 0.05, conditions: Sequence[str] | None = None
 ) -> xr.DataArray:
-    """Of effects that are significant in either of two conditions, the share that the two share.
+    """Of effects that are significant in either of two conditions, the share that the two share (Figure 6).
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def pairwise_sharing(
 def number_shared(
     posterior: xr.Dataset | Fitted, factor: float = 0.5, level: float = 0.05, conditions: Sequence[str] | None = None
 ) -> xr.DataArray:
-    """Number of conditions that share every significant effect where it is strongest.
+    """Number of conditions that share every significant effect where it is strongest (Figure 5).
 
     Parameters
     ----------

@@ -59,13 +59,7 @@ def build(out: str | Path) -> list[Path]:
     from ebmodel.reference.objects import document, referring
 
     out = Path(out)
-    if not out.exists():
-        check_writable(out)
-    elif not out.is_dir() or any(out.iterdir()):
-        start = out / "index.html"
-        ours = start.is_file() and TITLE in start.read_text(encoding="utf-8")
-        expect(ours, "a new folder, or a reference", "something else", str(out), "choose another name")
-        shutil.rmtree(out)
+    make_room(out)
     names = Names(pages())
     modules = {page: document(module, names) for page, module in names.pages.items()}
     render.configure(docformat="markdown", template_directory=TEMPLATES)
@@ -86,6 +80,17 @@ def build(out: str | Path) -> list[Path]:
         path.write_text(content, encoding="utf-8")
     (out / "search.js").write_text(render.search_index(modules), encoding="utf-8")
     return written
+
+
+def make_room(out: Path) -> None:
+    """Remove an earlier reference, and refuse a folder that holds something else or cannot be written."""
+    if not out.exists():
+        check_writable(out)
+    elif not out.is_dir() or any(out.iterdir()):
+        start = out / "index.html"
+        ours = start.is_file() and TITLE in start.read_text(encoding="utf-8")
+        expect(ours, "a new folder, or a reference", "something else", str(out), "choose another name")
+        shutil.rmtree(out)
 
 
 def _named(group: Group, names: Names) -> list[Line]:

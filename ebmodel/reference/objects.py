@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from textwrap import dedent
 from types import ModuleType
-from typing import Any, ForwardRef, Literal, TypeAliasType, get_origin
+from typing import Any, ForwardRef, Literal, TypeAliasType, get_origin, is_protocol
 
 import pdoc.doc
 from jinja2 import pass_context
@@ -101,8 +101,7 @@ def _prepare_class(cls: pdoc.doc.Class, value: type, names: Names) -> None:
     own, anchors = [], {}
     for name, member in cls.members.items():
         ours = member.taken_from[0].partition(".")[0] == "ebmodel"
-        made = name == "__init__" and (issubclass(value, tuple) or value.__init__ is object.__init__)
-        if not ours or made or (name.startswith("_") and name != "__init__"):
+        if not ours or (name.startswith("_") and (name != "__init__" or not _is_made(value))):
             continue
         got = inspect.getattr_static(value, name, None)
         if isinstance(member, pdoc.doc.Variable) and name in listed and not isinstance(got, property):
@@ -115,6 +114,12 @@ def _prepare_class(cls: pdoc.doc.Class, value: type, names: Names) -> None:
     cls.own_members = own
     cls.decorators, cls.source = [], ""
     cls.bases = [base for base in cls.bases if base[0] in ("builtins", "typing") or base[0] in names.pages]
+
+
+def _is_made(cls: type) -> bool:
+    """Whether people make objects of a class; not of a protocol, nor of a tuple, whose fields are listed anyway."""
+    own = any("__init__" in vars(base) for base in cls.__mro__ if base is not object)
+    return own and not issubclass(cls, tuple) and not is_protocol(cls)
 
 
 def _prepare_variable(variable: pdoc.doc.Variable, value: Any, names: Names, owner: type | None) -> None:

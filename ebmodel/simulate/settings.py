@@ -35,7 +35,7 @@ def setting(
     X: Any = None,
     truth: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """One data set of the paper's Setting 1, 2, 3 or 4.
+    """One data set of the paper's Setting 1, 2, 3 or 4 (Section 6).
 
     With C exchangeable (1 on the diagonal, ``rho`` off it) and beta = (s 1, s/2 1, 0) in thirds, s = ``signal``:
 

@@ -398,7 +398,8 @@ plt.show()
 # factor in all directions; independent effects make a circle (dotted).* This shape is an **assumption**. It buys
 # equivariance and the two circles; we know no biological reason why effects should be larger, and of opposite sign,
 # just where LD hides them. Even the paper's own simulations draw effects from another slab, one that nearly is the
-# inverse of this. What the assumption costs where it is wrong, and how the data can tell, is the subject of notebook 7.
+# inverse of this. What the assumption costs where it is wrong, and how the data can tell, is the subject of
+# [7. Checking assumptions](07_checks.ipynb).
 #
 # ## What knowing the model is worth
 #
@@ -421,7 +422,7 @@ print(table.round(4).to_string())
 assert ((table["MSE"] - table["exact"]).abs() < 4 * table["SE"]).all()  # Monte Carlo: four standard errors
 gain = errors["ols"] - errors["oracle"]  # paired: the same data
 print(f"least squares less oracle: {gain.mean():.4f} ± {gain.sem():.4f}")
-assert gain.mean() > 10 * gain.sem()
+assert gain.mean() > 10 * gain.sem()  # far beyond chance
 
 # %% [markdown]
 # The last column is `ebmodel.risk.bayes_risk`, which needs no simulation. So the whole curve over $\tau_1$ is cheap:
@@ -467,8 +468,8 @@ assert (curves[:, 3] < curves[:, :3].min(axis=1)).all()  # exact risks: the orac
 #    get from it the marginal sd of $\beta_j(t)$ given $Y$, and compare with `oracle.effects_sd`. (Solved.)
 # 5. Let half of one tissue's responses be missing. Which of the two clouds of $Q_t^\top y_t$, with $Q_t$ the observed
 #    rows of $Q$, is no longer round? (Both; their covariances still share eigenvectors.)
-# 6. Prove that the oracle's risk with loss $\|X(\tilde\beta - \beta)\|^2$ depends on $X$ and $\beta$ only through $p$
-#    and $\|\gamma\|$.
+# 6. Prove that the oracle's risk with loss $\|X(\tilde\beta(t) - \beta(t))\|^2$ depends on $X$ and $\beta$ only through
+#    $p$ and $\|\gamma\|$.
 #
 # ## Solutions
 #

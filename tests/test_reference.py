@@ -29,7 +29,7 @@ from ebmodel.model import Array
 from ebmodel.reference import Symbol, build, notation
 from ebmodel.reference.__main__ import main
 from ebmodel.reference.building import make_room
-from ebmodel.reference.contents import CALLED, QUESTIONS, pages
+from ebmodel.reference.contents import CALLED, FIRST, QUESTIONS, pages
 from ebmodel.reference.docstrings import Docstring, Entry, parse
 from ebmodel.reference.markup import render
 from ebmodel.reference.names import Names, constant_docstring, home, public, unwrapped
@@ -76,13 +76,15 @@ def items(page: str) -> Iterator[Item]:
 
 
 def members(page: str, cls: type) -> Iterator[Item]:
-    """Methods and properties, those of other classes of the package too."""
+    """Methods and properties, those of classes of the package without a page of their own too."""
     seen = set()
     for base in cls.__mro__:
         for name, raw in vars(base).items():
             if name.startswith("_") or name in seen or not base.__module__.startswith("ebmodel"):
                 continue
             seen.add(name)
+            if NAMES.explained(cls, name) is not cls:
+                continue
             value = unwrapped(raw.__func__ if isinstance(raw, classmethod | staticmethod) else raw)
             if hasattr(raw, "func") and hasattr(raw, "attrname"):  # a cached_property
                 value = property(unwrapped(raw.func))
@@ -551,6 +553,7 @@ def test_every_name_has_its_place(page, by_module):
         for item in items(page)
         if item.kind == "class" and dataclasses.is_dataclass(item.value)
         for field in dataclasses.fields(item.value)
+        if NAMES.explained(item.value, field.name) is item.value
     }
     assert names | fields <= set(ids)
     shown = {name for name in ids if re.fullmatch(r"\w+(\.\w+)*", name)}
@@ -596,6 +599,7 @@ def test_nothing_of_the_machine_is_shown(written):
 def test_the_start_page_orders_everything(written):
     start = written[0]
     assert start.path.name == "index.html"
+    assert all(set(names) <= set(public(NAMES.pages[page])) for page, names in FIRST.items())
     named = [name for group in QUESTIONS for name in group.names]
     assert len(named) == len(set(named))
     assert set(named) == {name for name, value in public(ebmodel).items() if not isinstance(value, ModuleType)}
@@ -755,6 +759,9 @@ def test_names_are_found_as_python_finds_them():
         ("KNOWN", "ebmodel.mean", None): "../../ebmodel/likelihood.html#KNOWN",
         ("Params.tau1", "ebmodel.em", None): "../../ebmodel.html#Params.tau1",
         ("InputError", "ebmodel.bayes.models", None): "../../ebmodel.html#InputError",
+        ("Oracle.effects", "ebmodel.simulate.oracle", None): "../../ebmodel.html#Fit.effects",
+        ("Oracle.whitened", "ebmodel.simulate.oracle", None): "../../ebmodel/simulate/oracle.html#Oracle.whitened",
+        ("Fit.to_zarr", "ebmodel.results", None): "../../ebmodel.html#Fit.to_zarr",
     }
     for (name, module, owner), address in places.items():
         assert NAMES.find(name, module, owner).address("ebmodel.mash.likelihood") == address

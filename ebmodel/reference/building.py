@@ -28,7 +28,12 @@ class Line(NamedTuple):
     name: str
     place: Place
     summary: str
-    """The first sentence of its docstring, as HTML."""
+    """What its docstring begins with, as HTML."""
+
+    @property
+    def short(self) -> str:
+        """The name within the package."""
+        return self.name.removeprefix("ebmodel.")
 
 
 def build(out: str | Path) -> list[Path]:
@@ -106,11 +111,10 @@ def _pages(groups: Sequence[Group], names: Names) -> list[tuple[str, list[Line]]
 
 
 def _first(docstring: str | None, names: Names) -> str:
-    """Its first sentence: what stands before the first full stop that ends one."""
-    summary = " ".join(parse(docstring).summary.split())
+    """Its first paragraph, on the start page."""
 
     def link(name: str) -> str | None:
         place = names.find(name, "ebmodel")
         return None if place is None else place.address("")
 
-    return inline(summary, link)
+    return inline(parse(docstring).summary, link)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CALLED", "MATHEMATICS", "QUESTIONS", "Group", "pages"]
+__all__ = ["CALLED", "FIRST", "MATHEMATICS", "QUESTIONS", "Group", "pages"]
 
 
 class Group(NamedTuple):
@@ -37,6 +37,13 @@ QUESTIONS = (
     Group("When something is wrong with the input", ("InputError",)),
 )
 """The names of `ebmodel` itself, by the question that they answer."""
+
+FIRST = {
+    "ebmodel": tuple(name for group in QUESTIONS for name in group.names),
+    "ebmodel.mash": ("fit", "MashFit", "open_fit", "significant", "pairwise_sharing", "number_shared"),
+    "ebmodel.eqtl": ("read_settings", "Settings", "run_study", "open_results", "egenes", "gains", "write_report"),
+}
+"""Names with which a page begins; the others follow as in ``__all__``."""
 
 CALLED = (
     Group("One gene", ("ebmodel", "ebmodel.plot", "ebmodel.simulate", "ebmodel.bayes")),

@@ -135,8 +135,9 @@ class Names:
             for part in parts[1:]:
                 if not _has(value, part):
                     break
-                value = getattr(value, part, None)  # a field has no value
-                place = self._place(value) or self._member(place, part)
+                above, value = value, getattr(value, part, None)  # a field has no value
+                inside = self._attribute(above, part) if inspect.isclass(above) else self._member(place, part)
+                place = self._place(value) or inside
             else:
                 return value, place
         return None
@@ -144,7 +145,7 @@ class Names:
     def _starts(self, name: str, module: str, owner: type | None) -> Iterable[tuple[Any, Place | None]]:
         """What a name may stand for where it is written: nearest first."""
         if owner is not None and _has(owner, name):
-            yield getattr(owner, name, None), self._member(self._place(owner), name)
+            yield getattr(owner, name, None), self._attribute(owner, name)
         for package in dict.fromkeys((module, module.rpartition(".")[0] or module, "ebmodel")):
             inside = import_module(package)
             if _has(inside, name):
@@ -166,12 +167,34 @@ class Names:
                 return place
         return None
 
+    def explained(self, cls: type, name: str) -> type:
+        """Find the class with whose page a member is explained.
+
+        Parameters
+        ----------
+        cls
+            A class on a page.
+        name
+            Of its member.
+
+        Returns
+        -------
+        type
+            The class itself, or the one that it has the member from, if that is on a page.
+        """
+        for base in cls.__mro__:
+            if name in vars(base) or name in inspect.get_annotations(base):
+                return base if self._place(base) else cls
+        return cls
+
+    def _attribute(self, cls: type, name: str) -> Place | None:
+        place = self._place(self.explained(cls, name))
+        return None if place is None else Place(place.page, f"{place.anchor}.{name}")
+
     def _member(self, place: Place | None, name: str) -> Place | None:
         if place is None:
             return None
-        if not place.anchor:
-            return self._constant(place.page, name)
-        return Place(place.page, f"{place.anchor}.{name}")
+        return None if place.anchor else self._constant(place.page, name)
 
 
 def _has_identity(value: Any) -> bool:

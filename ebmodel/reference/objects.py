@@ -20,7 +20,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from ebmodel.reference.contents import QUESTIONS
+from ebmodel.reference.contents import FIRST
 from ebmodel.reference.docstrings import parse
 from ebmodel.reference.markup import Link, render
 from ebmodel.reference.names import Names, constant_docstring, home, unwrapped
@@ -71,14 +71,9 @@ def document(module: ModuleType, names: Names) -> pdoc.doc.Module:
         _prepare(page.members[name], value, names)
     if hasattr(module, "__path__"):  # nothing but imports
         page.source = ""
-    page.members = {name: page.members[name] for name in sorted(page.members, key=_order(page.modulename))}
+    first = [name for name in FIRST.get(page.modulename, ()) if name in page.members]
+    page.members = {name: page.members[name] for name in dict.fromkeys([*first, *page.members])}
     return page
-
-
-def _order(page: str) -> Callable[[str], int]:
-    """Names of `ebmodel` in the order of the questions that they answer; others as ``__all__`` has them."""
-    names = [name for group in QUESTIONS for name in group.names] if page == "ebmodel" else []
-    return lambda name: names.index(name) if name in names else len(names)
 
 
 def _prepare(member: pdoc.doc.Doc[Any], value: Any, names: Names, owner: type | None = None) -> None:
@@ -102,6 +97,8 @@ def _prepare_class(cls: pdoc.doc.Class, value: type, names: Names) -> None:
     for name, member in cls.members.items():
         ours = member.taken_from[0].partition(".")[0] == "ebmodel"
         if not ours or (name.startswith("_") and (name != "__init__" or not _is_made(value))):
+            continue
+        if name != "__init__" and names.explained(value, name) is not value:
             continue
         got = inspect.getattr_static(value, name, None)
         if isinstance(member, pdoc.doc.Variable) and name in listed and not isinstance(got, property):

@@ -151,7 +151,7 @@ def unexplained(item: Item, text: Docstring, *, whole: bool) -> Iterator[str]:
     for name in parameters:
         if name in listed:
             continue
-        if whole:
+        if whole or listed:
             yield f"does not document {name}"
         elif re.search(r"Array|Any", str(annotations[name])) and not re.search(
             rf"\b{name}(_\w+)?\b", item.docstring + around
@@ -378,6 +378,17 @@ def shorter(X: Array, scale: float) -> Array:
     return X * scale
 
 
+def partly(X: Array, scale: float) -> Array:
+    """Scale X (sample, snp).
+
+    Parameters
+    ----------
+    X : (sample, snp)
+        Genotypes.
+    """
+    return X * scale
+
+
 def silent() -> None:
     pass
 
@@ -403,6 +414,7 @@ def test_faults_are_found():
     assert faults(item_of(gives_nothing)) == ["does not document X", "documents a result and gives none"]
     assert faults(item_of(silent)) == ["no summary"]
     assert faults(item_of(short), whole=False) == []
+    assert faults(item_of(partly), whole=False) == ["does not document scale"]
     assert faults(item_of(short)) == ["does not document X", "does not document scale", "does not document its result"]
     assert faults(item_of(shorter), whole=False) == ["does not mention X", "does not give the shape of its result"]
 

@@ -56,6 +56,8 @@ def pool(source: Any, active: Any, claim: Callable[[Fit], xr.DataArray], what: s
         of a matrix: one for each data set.
     active
         The truth of each: a simulated Dataset, which has ``active``, or I(t) (tissue,).
+    claim
+        What is taken of a fit, such as its ``posterior_probability``.
     what
         The claims, in errors.
 

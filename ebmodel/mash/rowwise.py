@@ -194,7 +194,9 @@ def log_likelihoods(
     B, S
         (effect, condition), NaN where missing.
     C
-        (effect or 1, condition, condition); not looked at if ``diagonal``: the identity.
+        (effect or 1, condition, condition); not looked at if it is the identity.
+    diagonal
+        Whether it is.
     F, start
         Factors side by side (condition, rank of all); covariance k has columns start[k] to start[k + 1].
     covariance, omega2

@@ -137,7 +137,7 @@ def shapes(text: str) -> list[str]:
 
 
 def is_array(annotation: Any) -> bool:
-    return re.search(r"\bArray\b|NDArray|DataArray", str(annotation)) is not None
+    return re.search(r"\bArray\b|NDArray|DataArray", re.sub(r"Callable\[.*\]", "", str(annotation))) is not None
 
 
 def unexplained(item: Item, text: Docstring, *, whole: bool) -> Iterator[str]:

@@ -58,7 +58,8 @@ def fit(
         Whether a column of ones is projected out too. The paper's model has none: its Y is centred.
     n_starts
         EM runs from this many starts (`ebmodel.starts`); the best is kept. If not given 64, which covers up to 50
-        tissues fully, or 14 where the mean is not free: there are few local maxima then.
+        tissues fully, or 14 where the mean is not free: there are few local maxima then. The first start has every
+        tissue active, which EM never leaves: with ``n_starts=1`` tau1 stays 1.
     seed
         For the random starts, needed only where ``n_starts`` exceeds the deterministic ones.
     tol

@@ -60,7 +60,7 @@ def execute(name: str) -> tuple[str, NotebookNode, float]:
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook, timeout=TIMEOUT, kernel_name=KERNEL["name"], record_timing=False, coalesce_streams=True,
-            resources={"metadata": {"path": folder}},
+            resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=ERROR"],
         )  # fmt: skip
         try:
             client.execute()
@@ -97,7 +97,9 @@ def _printed(notebook: NotebookNode) -> list[str]:
     lines: list[str] = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            shown = output.get("text") or output.get("data", {}).get("text/markdown")
+            data = output.get("data", {})
+            drawn = "image/png" in data  # whose text is but a figure's repr
+            shown = output.get("text") or data.get("text/markdown") or ("" if drawn else data.get("text/plain"))
             lines += (shown or "").splitlines()
     return lines
 

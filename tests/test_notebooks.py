@@ -198,10 +198,7 @@ SHOWN = [
     "stream",
     "text/markdown of a display_data",
     "text/markdown of a execute_result",
-    pytest.param(
-        "text/plain of a execute_result",
-        marks=pytest.mark.xfail(reason="tables that a cell ends with are not compared"),
-    ),
+    "text/plain of a execute_result",
 ]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ebmodel.plot.style import GREY, ORANGE, new_figure, outside, styled
 from simulations.published import QUANTITIES, WORDS, published
 from simulations.readings import READINGS, Key, Scatter
 from simulations.study import RHOS, SIGNALS
@@ -88,12 +89,14 @@ def counts(found: pd.DataFrame) -> Table:
     return Table("verdicts", caption, header, rows)
 
 
+@styled
 def figure(found: pd.DataFrame, quantities: tuple[str, ...], title: str) -> Figure:
     """Ours (lines, two standard errors) and printed (crosses) against signal; a row a setting, a column a rho."""
     settings = sorted(found["setting"].unique())
-    drawing = Figure(figsize=(10.5, 2.2 * len(settings) + 0.6), layout="constrained")
+    drawing = new_figure(10.5, 2.2 * len(settings) + 0.6)
     panels = drawing.subplots(len(settings), len(RHOS), sharex=True, sharey="row", squeeze=False)
-    looks = {"mse_ols": ("OLS", "0.45"), "mse_eb": ("EB", "#D55E00"), "auc": ("EB", "#D55E00")}
+    eb = "EB", ORANGE, "-", "x"
+    looks = {"mse_ols": ("OLS", GREY, "--", "+"), "mse_eb": eb, "auc": eb}
     for row, setting in zip(panels, settings, strict=True):
         for ax, rho in zip(row, RHOS, strict=True):
             at = found[(found["setting"] == setting) & (found["rho"] == rho)]
@@ -106,14 +109,15 @@ def figure(found: pd.DataFrame, quantities: tuple[str, ...], title: str) -> Figu
             if "auc" not in quantities:
                 ax.set_yscale("log")
         row[0].set_ylabel(f"Setting {setting}\n{title}")
-    drawing.supxlabel("signal", fontsize=10)
-    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    drawing.supxlabel("signal")
+    outside(drawing, panels[0, 0], 4)
     return drawing
 
 
-def _draw(ax: Axes, cells: pd.DataFrame, label: str, color: str) -> None:
-    ax.errorbar(cells["signal"], cells["ours"], 2 * cells["se"], color=color, linewidth=1.4, label=f"{label}, ours")
-    ax.plot(cells["signal"], cells["printed"], "x", color=color, markersize=6, label=f"{label}, printed")
+def _draw(ax: Axes, cells: pd.DataFrame, label: str, color: str, style: str, mark: str) -> None:
+    look = {"color": color, "linestyle": style, "linewidth": 1.4}
+    ax.errorbar(cells["signal"], cells["ours"], 2 * cells["se"], label=f"{label}, ours", **look)
+    ax.plot(cells["signal"], cells["printed"], mark, color=color, markersize=6, label=f"{label}, printed")
 
 
 def _number(value: float) -> str:

@@ -13,6 +13,7 @@ from ebmodel.bayes.diagnosis import diagnose
 from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import nuts, sample_problem
 from ebmodel.bayes.starts import find_modes
+from ebmodel.plot.style import BLUE, ORANGE, REFERENCE, new_figure, outside, styled
 from simulations.metrics import auc, mse
 from simulations.study import SIGNALS, Cell, Record, Study, Whole, paper_cells
 from simulations.tables import markdown
@@ -122,23 +123,24 @@ def _finding(results: pd.DataFrame) -> str:
     )
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """AUC and MSE of each posterior against the EM's, one point a data set."""
-    drawing = Figure(figsize=(8.4, 4.3), layout="constrained")
+    drawing = new_figure(8.4, 4.3)
     for ax, metric, title in zip(
         drawing.subplots(1, 2), ("auc", "mse"), ("AUC of P(I=1)", "MSE of effects"), strict=True
     ):
         for mean, look in (
-            ("free", {"color": "#D55E00", "marker": "s", "facecolors": "none"}),
-            ("hierarchical", {"color": "#0072B2", "marker": "o"}),
+            ("free", {"color": ORANGE, "marker": "s", "facecolors": "none"}),
+            ("hierarchical", {"color": BLUE, "marker": "o"}),
         ):
             ax.scatter(results[f"{metric}_em"], results[f"{metric}_{mean}"], s=20, label=WORDS[mean], **look)
         low, high = results[f"{metric}_em"].min(), results[f"{metric}_em"].max()
-        ax.plot([low, high], [low, high], color="0.5", linewidth=1, linestyle="--", label="equal")
+        ax.plot([low, high], [low, high], **REFERENCE, label="equal")
         ax.set(xlabel=f"{title}, EM", ylabel=f"{title}, Bayes")
         if metric == "mse":
             ax.set(xscale="log", yscale="log")
-    drawing.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    outside(drawing, ax, 3)
     return drawing
 
 

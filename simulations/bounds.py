@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ebmodel.model import Params
+from ebmodel.plot.style import BAND, BLUE, INK, ORANGE, REFERENCE, new_figure, outside, styled
 from ebmodel.risk import bayes_risk, lower_bound
 from simulations.store import Record
 from simulations.study import Cell, Study, Whole
@@ -131,30 +132,31 @@ def finding(results: pd.DataFrame) -> str:
     return f"The printed bound is false {where}."
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """Every cell's bound against its gain, both as shares of R(OLS): what is above the diagonal is false."""
     cells = by_cell(results)
     shown = ("printed", "corrected", "direct", "linear")
-    drawing = Figure(figsize=(11.0, 3.5), layout="constrained")
+    drawing = new_figure(11.0, 3.5)
     panels = drawing.subplots(1, len(shown), sharex=True, sharey=True)
     floor = 1e-5
     for ax, form in zip(panels, shown, strict=True):
-        ax.plot([floor, 1.0], [floor, 1.0], color="0.6", linewidth=1)
-        ax.fill_between([floor, 1.0], [floor, 1.0], [2.0, 2.0], color="0.93", linewidth=0)
+        ax.plot([floor, 1.0], [floor, 1.0], **REFERENCE)
+        ax.fill_between([floor, 1.0], [floor, 1.0], [2.0, 2.0], color=BAND, linewidth=0, zorder=0)
         for complete, label, look in (
-            (True, "Theorem 1: complete data", {"marker": "o", "color": "#0072B2"}),
-            (False, "Theorem 3: 20 % missing", {"marker": "s", "color": "#D55E00"}),
+            (True, "Theorem 1: complete data", {"marker": "o", "color": BLUE}),
+            (False, "Theorem 3: 20 % missing", {"marker": "s", "color": ORANGE, "markerfacecolor": "none"}),
         ):
             some = cells[(cells["missing"] == 0.0) == complete]
             share = np.maximum(some[form] / some["ols"], floor)
-            ax.plot(some["gain"] / some["ols"], share, linestyle="", markersize=4, markerfacecolor="none", label=label,
-                    clip_on=False, **look)  # fmt: skip
+            ax.plot(some["gain"] / some["ols"], share, linestyle="", markersize=4, label=label, clip_on=False,
+                    **look)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlim=(0.01, 1.0), ylim=(floor, 2.0), title=FORMS[form],
                xlabel="gain / R(OLS)")  # fmt: skip
     panels[0].set_ylabel("bound / R(OLS)")
-    panels[0].text(0.012, 0.8, "false", fontsize=9, color="0.3", va="center")
-    panels[1].text(0.012, 1.6 * floor, f"at the foot: less than {floor:g}", fontsize=8, color="0.3")
-    drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    panels[0].text(0.012, 0.8, "false", fontsize=9, color=INK, va="center")
+    panels[1].text(0.012, 1.6 * floor, f"at the foot: less than {floor:g}", fontsize=8, color=INK)
+    outside(drawing, panels[0], 2)
     return drawing
 
 

@@ -15,6 +15,7 @@ from ebmodel.checks.catalogue import MISSING as AT_RANDOM
 from ebmodel.checks.missing import missing_by_value
 from ebmodel.checks.reference import run_batch, values
 from ebmodel.checks.view import View, frame_of
+from ebmodel.plot.style import ORANGE, SEQUENTIAL, framed, new_figure, styled, written_on
 from ebmodel.simulate.violations import GROUP
 from simulations.study import Cell, Record, Study, Whole
 from simulations.tables import Table
@@ -227,22 +228,24 @@ def tables(results: pd.DataFrame) -> list[Table]:
     return [size_table(results), power_table(results), cross_table(results)]
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """The cross table: how often each check fires under each violation, its own framed."""
     share = rates(results[(results["m"] == M) | (results["violation"] == FEW)])
     share = share[[key[3] > 0 for key in share.index]]
-    drawing = Figure(figsize=(9.6, 6.4), layout="constrained")
+    drawing = new_figure(9.6, 6.4)
     ax = drawing.subplots()
+    framed(ax)
     values = 100 * share.to_numpy()
-    shown = ax.imshow(np.ma.masked_invalid(values), cmap="cividis_r", vmin=0.0, vmax=100.0, aspect="auto")
+    shown = ax.imshow(np.ma.masked_invalid(values), cmap=SEQUENTIAL, vmin=0.0, vmax=100.0, aspect="auto")
     for i, j in np.ndindex(values.shape):
         text = "–" if np.isnan(values[i, j]) else f"{values[i, j]:.0f}"
-        ax.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if values[i, j] > 60 else "black")
+        ax.text(j, i, text, ha="center", va="center", fontsize=8, color=written_on(values[i, j] / 100))
     keys, names = [(key[0], key[1]) for key in share.index], list(CHECKS)
     for name, own in OWN.items():
         x, y = names.index(name), keys.index(own)
         ax.plot(x + np.array([-0.46, 0.46, 0.46, -0.46, -0.46]), y + np.array([-0.44, -0.44, 0.44, 0.44, -0.44]),
-                color="#D55E00", linewidth=2)  # fmt: skip
+                color=ORANGE, linestyle="-", linewidth=2)  # fmt: skip
     labels = ["the model" if key[0] == NONE else f"{key[0]}, {key[1]:g}" for key in keys]
     ax.set_yticks(range(len(keys)), labels)
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right")

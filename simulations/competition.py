@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 import ebmodel
 from ebmodel.model import Array
+from ebmodel.plot.style import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PINK, REFERENCE, new_figure, outside, styled
 from simulations.estimators import ESTIMATORS
 from simulations.metrics import METRICS
 from simulations.printed import eb_printed
@@ -145,32 +146,36 @@ def table(results: pd.DataFrame) -> str:
     return "\n\n".join([mse_table(results).markdown(), finding(results), activity_table(results).markdown()])
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """MSE against rho by setting (geometric mean over signals); reliability of P(I=1) below."""
     looks = {
-        "zero": ("0.45", ":"), "ridge": ("#CC79A7", "--"), "lasso": ("#CC79A7", ":"), "eb": ("#D55E00", "-"),
-        "eb_independent": ("#009E73", "-"), "eb_power": ("#0072B2", "-"), "linear": ("0.2", "--"), "oracle": ("0", "-"),
+        "zero": (GREY, ":", ""), "ridge": (PINK, "--", "v"), "lasso": (PINK, ":", "^"), "eb": (ORANGE, "-", "s"),
+        "eb_independent": (GREEN, "-.", "D"), "eb_power": (BLUE, "-", "o"), "linear": (INK, "--", ""),
+        "oracle": (BLACK, "-", ""),
     }  # fmt: skip
     settings = sorted(results["setting"].unique())
-    drawing = Figure(figsize=(2.3 * len(settings) + 0.4, 5.4), layout="constrained")
+    drawing = new_figure(2.3 * len(settings) + 0.4, 5.4)
     panels = drawing.subplots(2, len(settings), squeeze=False)
     for column, setting in enumerate(settings):
         group = results[results["setting"] == setting]
         means = group.groupby(["rho", "signal"]).mean(numeric_only=True)
         top, bottom = panels[0, column], panels[1, column]
-        for part, (color, style) in looks.items():
+        for part, (color, style, mark) in looks.items():
             line = np.exp(np.log(means[f"mse_{part}"]).groupby("rho").mean())
-            top.plot(line.index, line, color=color, linestyle=style, linewidth=1.4, label=WORDS[part])
+            look = {"color": color, "linestyle": style, "marker": mark}
+            look["markerfacecolor"] = "white" if mark in {"s", "D", "v"} else color
+            top.plot(line.index, line, linewidth=1.4, markersize=4, label=WORDS[part], **look)
             if part in ("eb", "eb_power", "oracle"):
                 curve = reliability(group, part)
                 curve = curve[curve["count"] >= 20]
-                bottom.plot(curve["claimed"], curve["active"], color=color, marker="o", markersize=3, linewidth=1.2)
-        bottom.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
+                bottom.plot(curve["claimed"], curve["active"], markersize=4, linewidth=1.2, **look)
+        bottom.plot([0, 1], [0, 1], **REFERENCE)
         top.set(yscale="log", title="the model" if not setting else f"Setting {setting:g}", xlabel="ρ")
         bottom.set(xlabel="P(I=1), mean in bin", xlim=(0, 1), ylim=(0, 1))
     panels[0, 0].set_ylabel("MSE of effects")
     panels[1, 0].set_ylabel("share active")
-    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    outside(drawing, panels[0, 0], 4)
     return drawing
 
 

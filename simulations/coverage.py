@@ -20,6 +20,7 @@ from ebmodel.bayes.diagnosis import diagnose
 from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import sample_problem
 from ebmodel.model import Array
+from ebmodel.plot.style import BLUE, GREEN, INK, LINE, ORANGE, new_figure, outside, styled
 from simulations.study import Cell, Record, Study, Whole
 from simulations.tables import markdown
 
@@ -140,21 +141,22 @@ def table(results: pd.DataFrame) -> str:
 
 
 LOOKS = {
-    "oracle": {"color": "0.35", "linestyle": ":", "marker": "D", "markerfacecolor": "white"},
-    "naive": {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    "bootstrap": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    "pymc": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "oracle": {"color": INK, "linestyle": ":", "marker": "D", "markerfacecolor": "white"},
+    "naive": {"color": ORANGE, "linestyle": "--", "marker": "s"},
+    "bootstrap": {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    "pymc": {"color": BLUE, "linestyle": "-", "marker": "o"},
 }
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """Coverage against the number of tissues, for all effects and two groups of tissues, with 95 % error bars."""
     groups = results.groupby("m")
     means, errors = groups.mean(), 1.96 * groups.sem()
-    drawing = Figure(figsize=(9.6, 3.6), layout="constrained")
+    drawing = new_figure(9.6, 3.6)
     panels = drawing.subplots(1, len(WHICH))
     for ax, (key, title) in zip(panels, WHICH.items(), strict=True):
-        ax.axhline(100 * LEVEL, color="0.6", linewidth=0.8, zorder=0, label="95 %")
+        ax.axhline(100 * LEVEL, color=LINE, linewidth=0.8, zorder=0, label="95 %")
         for i, (name, look) in enumerate(LOOKS.items()):
             m = means.index * 1.05 ** (i - 1.5)  # beside each other
             y, spread = 100 * means[f"{key}_{name}"], 100 * errors[f"{key}_{name}"]
@@ -163,9 +165,7 @@ def figure(results: pd.DataFrame) -> Figure:
         ax.set_xticks(means.index, [f"{m}" for m in means.index])
         ax.minorticks_off()
     panels[0].set_ylabel("coverage, %")
-    drawing.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(LOOKS) + 1, frameon=False
-    )
+    outside(drawing, panels[0], len(LOOKS) + 1)
     return drawing
 
 

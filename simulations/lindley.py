@@ -10,6 +10,7 @@ import ebmodel
 from ebmodel.bayes import WEAK, Prior
 from ebmodel.bayes.models import pose
 from ebmodel.bayes.sampling import sample_problem
+from ebmodel.plot.style import BLACK, BLUE, GREEN, INK, ORANGE, new_figure, outside, styled
 from simulations.study import Cell, Record, Study, Whole
 from simulations.tables import markdown
 
@@ -59,25 +60,24 @@ def _cells(group: pd.DataFrame, data: list[float]) -> list[str]:
     ]
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """tau1 against the sd of the prior on gamma, with the EM, the default and the hierarchical mean as levels."""
     data = sorted(results["data"].unique())
-    drawing = Figure(figsize=(2.6 * len(data), 3.2), layout="constrained")
-    looks = {"em": ("0.2", ":"), "weak": ("#009E73", "-."), "hierarchical": ("#0072B2", "--")}
+    drawing = new_figure(2.6 * len(data), 3.2)
+    looks = {"em": (INK, ":"), "weak": (GREEN, "-."), "hierarchical": (BLUE, "--")}
     for i, (ax, which) in enumerate(zip(drawing.subplots(1, len(data), sharey=True), data, strict=True)):
         group = results[results["data"] == which]
         line = group[group["sd"] > 0].sort_values("sd")
-        ax.plot(line["sd"], line["tau1"], color="#D55E00", marker="s", markersize=4, label="γ ~ N(0, sd²)")
+        ax.plot(line["sd"], line["tau1"], "s-", color=ORANGE, markersize=4, label="γ ~ N(0, sd²)")
         for kind, (color, style) in looks.items():
             level = float(group.loc[group["kind"] == kind, "tau1"].iloc[0])
             ax.axhline(level, color=color, linestyle=style, linewidth=1.4, label=KINDS[kind])
-        ax.plot(
-            [SDS[0]], [group["true"].iloc[0] / 50], marker="*", color="black", linestyle="", label="share truly active"
-        )
+        ax.plot([SDS[0]], [group["true"].iloc[0] / 50], "*", color=BLACK, markersize=7, label="share truly active")
         ax.set(xscale="log", title=f"data set {i + 1}", xlabel="prior sd of γ", ylim=(0, 1))
         if i == 0:
             ax.set_ylabel("τ₁, share of active tissues")
-    drawing.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    outside(drawing, ax, 5)
     return drawing
 
 

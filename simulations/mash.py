@@ -47,6 +47,7 @@ from ebmodel.mash.posterior import posterior
 from ebmodel.mash.results import posterior_dataset
 from ebmodel.mash.simulation import GTEX, scenario, true_prior
 from ebmodel.model import Array
+from ebmodel.plot.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, new_figure, outside, styled
 from simulations.study import Cell, Comparison, Study
 from simulations.tables import Table
 
@@ -296,18 +297,19 @@ def table(results: pd.DataFrame) -> str:
 
 
 LOOKS = {
-    "ols": ("0.55", ":", "//"), "ash": ("#D55E00", "--", "\\\\"), "canonical": ("#56B4E9", "-.", ".."),
-    "mash": ("#0072B2", "-", ""), "free": ("#CC79A7", (0, (3, 1, 1, 1)), "xx"),
-    "full_rank": ("#009E73", (0, (5, 1)), "--"), "oracle": ("0", (0, (1, 1)), "++"),
+    "ols": (GREY, ":", "//"), "ash": (ORANGE, "--", "\\\\"), "canonical": (SKY, "-.", ".."),
+    "mash": (BLUE, "-", ""), "free": (PINK, (0, (3, 1, 1, 1, 1, 1)), "xx"),
+    "full_rank": (GREEN, (0, (10, 3)), "--"), "oracle": (BLACK, (0, (1, 1)), "++"),
 }  # fmt: skip
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """The published figure's two rows: the curves, and RRMSE below, by scenario."""
     drawing, panels = two_rows(_cells(results), SCENARIOS, curves, bars, 2.6, 5.6)
     panels[0, 0].set_ylabel("true positive rate, right sign")
     panels[1, 0].set_ylabel("RRMSE")
-    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    outside(drawing, panels[0, 0], 3)
     return drawing
 
 
@@ -320,7 +322,7 @@ def two_rows(
     tall: float,
 ) -> tuple[Figure, NDArray[np.object_]]:
     """A column of two panels for every cell, inches wide; the figure and its panels (2, cell)."""
-    drawing = Figure(figsize=(wide * len(cells) + 0.5, tall), layout="constrained")
+    drawing = new_figure(wide * len(cells) + 0.5, tall)
     panels = drawing.subplots(2, len(cells), squeeze=False, sharey="row")
     for column, (name, group) in enumerate(cells):
         above(panels[0, column], group)

@@ -49,6 +49,7 @@ import ebmodel.mash
 from ebmodel.calibration import auc
 from ebmodel.labels import CONDITION, EFFECT, GENE, SAMPLE, SNP, TISSUE
 from ebmodel.model import Array
+from ebmodel.plot.style import BLUE, ORANGE, REFERENCE, outside, styled
 from ebmodel.results import Fit
 from ebmodel.simulate.draws import Draws, at_random, labelled
 from simulations import metrics
@@ -502,17 +503,18 @@ def table(results: pd.DataFrame) -> str:
 
 
 LOOKS = {
-    "eb": ("#D55E00", "-", "o"), "general": ("#D55E00", "--", "s"), "mash_marginal": ("#0072B2", "-", "^"),
-    "mash": ("#0072B2", "--", "v"),
+    "eb": (ORANGE, "-", "o"), "general": (ORANGE, "--", "s"), "mash_marginal": (BLUE, "-", "^"),
+    "mash": (BLUE, "--", "v"),
 }  # fmt: skip
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """By world: MSE of the signal over that of least squares, and the reliability in genes with effects."""
     drawing, panels = two_rows(_cells(results), WORLDS, points, reliability, 2.2, 5.4)
     panels[0, 0].set(ylabel="MSE of Xβ over OLS's", ylim=(0.0, None))
     panels[1, 0].set_ylabel("share active, genes with effects")
-    drawing.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    outside(drawing, panels[1, 0], 4)
     return drawing
 
 
@@ -536,7 +538,7 @@ def reliability(ax: Axes, group: pd.DataFrame) -> None:
         fill = "white" if style == "--" else color
         ax.plot(claimed[some] / count[some], active[some] / count[some], color=color, linestyle=style, marker=mark,
                 markersize=4, markerfacecolor=fill, linewidth=1.2, label=WORDS[part])  # fmt: skip
-    ax.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
+    ax.plot([0, 1], [0, 1], **REFERENCE)
     ax.set(xlabel="mean probability in bin", xlim=(0, 1), ylim=(0, 1))
 
 

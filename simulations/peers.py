@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 import ebmodel
+from ebmodel.plot.style import BAND, BLACK, GREY, ORANGE, REFERENCE, new_figure, outside, styled
 from ebmodel.simulate.sparse import TAILS
 from simulations import competition
 from simulations.estimators import ESTIMATORS
@@ -228,12 +229,13 @@ def tables(results: pd.DataFrame) -> list[Table]:
     return [cells_table(results), auc_table(results)]
 
 
+@styled
 def figure(results: pd.DataFrame, ours: str = OURS) -> Figure:
     """MSE of ours over that of the best peer, cell by cell, with its standard error; below 1 ours is the best."""
     looks = {
-        BEST: {"marker": "o", "color": "0"},
-        WITHIN: {"marker": "D", "color": "0.45", "markerfacecolor": "w"},
-        NOT: {"marker": "X", "color": "#D55E00"},
+        BEST: {"marker": "o", "color": BLACK, "markersize": 4.5},
+        WITHIN: {"marker": "D", "color": GREY, "markerfacecolor": "white", "markersize": 4.5},
+        NOT: {"marker": "X", "color": ORANGE, "markersize": 6.5},
     }
     found = verdicts(results, ours)
     groups = found["group"].unique()
@@ -243,22 +245,22 @@ def figure(results: pd.DataFrame, ours: str = OURS) -> Figure:
     x = place + 0.8 * ((order + 0.5) / size - 0.5)
     ratio, error = found["mse"] / found["mse_peer"], found["se"] / found["mse_peer"]
     below = np.minimum(error, 0.95 * ratio)  # the axis is logarithmic
-    drawing = Figure(figsize=(9.6, 4.2), layout="constrained")
+    drawing = new_figure(9.6, 4.2)
     ax = drawing.subplots()
     for verdict, look in looks.items():
         at = found["verdict"] == verdict
         if at.any():
             bars = [below[at], error[at]]
-            ax.errorbar(x[at], ratio[at], bars, linestyle="", markersize=4.5, linewidth=0.9, label=verdict, **look)
-    ax.axhline(1.0, color="0.5", linewidth=1, linestyle="--")
+            ax.errorbar(x[at], ratio[at], bars, linestyle="", linewidth=0.9, label=verdict, **look)
+    ax.axhline(1.0, **REFERENCE)
     for i in range(1, len(groups)):
-        ax.axvline(i - 0.5, color="0.85", linewidth=0.8)
+        ax.axvline(i - 0.5, color=BAND, linewidth=0.8)
     ax.set(yscale="log", ylabel=f"MSE of {WORDS[ours]} / of the best peer", xlim=(-0.5, len(groups) - 0.5))
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.set_xticks(range(len(groups)), [group.replace(", ", ",\n") for group in groups])
-    drawing.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    outside(drawing, ax, 3)
     return drawing
 
 

@@ -35,9 +35,10 @@ from numpy.typing import NDArray
 
 from ebmodel.data import NEGLIGIBLE, Data, tidy
 from ebmodel.errors import InputError, expect, listed
-from ebmodel.files import read_table, writing
+from ebmodel.files import read_table, write_figure
 from ebmodel.labels import SAMPLE, SNP, TISSUE
 from ebmodel.model import Array
+from ebmodel.plot.style import BLACK, LINE, REFERENCE, new_figure, styled
 from ebmodel.screen import choose
 from simulations.estimators import ESTIMATORS
 from simulations.store import SECONDS, Cell, Record, Store
@@ -463,6 +464,7 @@ LOWEST = -0.05
 """Where the figure's axis ends; what lies below is said in a number."""
 
 
+@styled
 def figure(found: Sequence[Score]) -> Figure:
     """R² of every estimator: traits as small dots, their average with its standard error, the best rival as a line.
 
@@ -471,7 +473,7 @@ def figure(found: Sequence[Score]) -> Figure:
     sets = {name: [score for score in found if score.data == name] for name in dict.fromkeys(s.data for s in found)}
     columns = [name for name in WORDS if any(name in score.seconds for score in found)]
     wide, tall = max(map(len, sets.values())), len(sets)
-    drawing = Figure(figsize=(3.4 * wide + 1.4, (0.24 * len(columns) + 0.9) * tall), layout="constrained")
+    drawing = new_figure(3.4 * wide + 1.4, (0.24 * len(columns) + 0.9) * tall)
     panels = drawing.subplots(tall, wide, sharey=True, squeeze=False)
     for row, group in zip(panels, sets.values(), strict=True):
         for panel, score in zip(row, group, strict=False):
@@ -487,15 +489,15 @@ def _draw(panel: Axes, score: Score, columns: Sequence[str]) -> None:
     mean, error = with_error(score.average)
     traits = score.r2.mean("repeat", skipna=False)
     best = float(mean.sel(estimator=[name for name in RIVALS if name in score.seconds]).max())
-    panel.axvline(best, color="0.7", linewidth=1, linestyle="--")
+    panel.axvline(best, **REFERENCE)
     for name, y in ((name, columns.index(name)) for name in score.seconds):
         at, se = float(mean.sel(estimator=name)), float(error.sel(estimator=name))
         if at < LOWEST:
             panel.text(LOWEST, y, f"◂ {at:.2f}".replace("-", "−"), va="center", fontsize=8)
             continue
         dots = traits.sel(estimator=name).to_numpy()
-        panel.plot(dots, np.full(len(dots), y), "o", color="0.65", markersize=2.5, zorder=1)
-        panel.errorbar(at, y, xerr=se, fmt="D" if name == OURS else "o", color="k", markersize=4.5, capsize=2.5)
+        panel.plot(dots, np.full(len(dots), y), "o", color=LINE, markersize=2.5, zorder=1)
+        panel.errorbar(at, y, xerr=se, fmt="D" if name == OURS else "o", color=BLACK, markersize=4.5, capsize=2.5)
     panel.set(title=score.name, xlabel="R²", xlim=(LOWEST - 0.01, float(traits.max()) + 0.02))
 
 
@@ -515,8 +517,7 @@ def show(folder: Path, names: Sequence[str] = ()) -> str:
     found = scores(folder, names)
     for table in (summary(found), *(by_trait(score) for score in found), seconds(found)):
         table.write(folder / "tables")
-    with writing(folder / "prediction.png") as temporary:
-        figure(found).savefig(temporary, dpi=130, format="png")
+    write_figure(folder / "prediction.png", figure(found))
     return text(found)
 
 

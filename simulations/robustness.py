@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import ebmodel
+from ebmodel.plot.style import FROM_WHITE, INK, new_figure, styled, written_on
 from simulations.estimators import ESTIMATORS, Estimate
 from simulations.metrics import METRICS
 from simulations.study import Cell, Comparison, Study
@@ -370,9 +371,10 @@ MAPS = {"eb": tuple(MEASURES), **dict.fromkeys(OTHERS, ("ols", "auc", "sure", "c
 """Columns for each fit."""
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """The map: a row for each violation and strength, a column for each measure; the paper's fit and others."""
-    drawing = Figure(figsize=(12.6, 11.4), layout="constrained")
+    drawing = new_figure(12.6, 11.4)
     panels = drawing.subplots(1, len(MAPS), width_ratios=[len(names) for names in MAPS.values()])
     for ax, (part, names) in zip(panels, MAPS.items(), strict=True):
         robustness_map(ax, results, part, names, named=ax is panels[0])
@@ -390,14 +392,15 @@ def robustness_map(ax: Axes, results: pd.DataFrame, part: str, names: tuple[str,
     every = {name: measured(results, part, name) for name in names}
     keys = list(every[names[0]])
     harm = np.array([[_harm(every[name].get(key), MEASURES[name]) for name in names] for key in keys])
-    shades = colormaps["Oranges"](0.04 + 0.8 * harm)
+    dark = 0.04 + 0.8 * harm
+    shades = colormaps[FROM_WHITE](dark)
     shades[harm == 0.0] = 1.0
     ax.imshow(shades, aspect="auto")
-    for (row, column), h in np.ndenumerate(harm):
+    for (row, column), shade in np.ndenumerate(dark):
         measure, found = MEASURES[names[column]], every[names[column]].get(keys[row])
         if found is not None:
             text = f"{(100.0 if measure.percent else 1.0) * found.value:.{measure.digits}f}"
-            ax.text(column, row, text, ha="center", va="center", fontsize=8.5, color="white" if h > 0.7 else "black")
+            ax.text(column, row, text, ha="center", va="center", fontsize=8.5, color=written_on(shade, FROM_WHITE))
     _frame(ax, keys, [MEASURES[name].word for name in names], named=named)
     ax.set_title(f"Fit: {WORDS[part]}", fontsize=11)
     return ax
@@ -417,7 +420,7 @@ def _frame(ax: Axes, keys: list[Key], heads: list[str], *, named: bool) -> None:
     ax.set_yticks(range(len(keys)), [label(*key) for key in keys] if named else [""] * len(keys), fontsize=9)
     for row in range(1, len(keys)):
         if keys[row][0] != keys[row - 1][0]:
-            ax.axhline(row - 0.5, color="0.4", linewidth=0.8)
+            ax.axhline(row - 0.5, color=INK, linewidth=0.8)
     ax.spines[:].set_visible(False)
 
 

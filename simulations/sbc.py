@@ -21,6 +21,8 @@ from ebmodel.bayes.models import Problem, pose
 from ebmodel.bayes.sampling import draw_prior, nuts, recover
 from ebmodel.calibration.ranks import difference, gap, rank, strays
 from ebmodel.model import Array
+from ebmodel.plot.style import BAND as SHADED
+from ebmodel.plot.style import BLUE, ORANGE, new_figure, outside, styled
 from simulations.study import Cell, Record, Study, Whole
 from simulations.tables import markdown
 
@@ -137,29 +139,30 @@ def table(results: pd.DataFrame) -> str:
     return markdown([*header, "simulations with divergences"], rows)
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """ECDF of the ranks less the diagonal, with bands; squeezed draws dashed."""
     groups = list(results.groupby(["missing", "hierarchical"]))
-    drawing = Figure(figsize=(2.05 * 5, 1.75 * 2 * len(groups) + 0.6), layout="constrained")
+    drawing = new_figure(2.05 * 5, 1.75 * 2 * len(groups) + 0.6)
     panels = drawing.subplots(2 * len(groups), 5, sharex=True, sharey=True)
     for (keys, group), rows in zip(groups, np.split(panels, len(groups)), strict=True):
         for ax, name in zip(rows.ravel(), QUANTITIES, strict=True):
             for column, look, label in (
-                (name, {"color": "#0072B2"}, "posterior"),
-                (f"squeezed_{name}", {"color": "#D55E00", "linestyle": "--"}, "sd halved"),
+                (name, {"color": BLUE, "linestyle": "-"}, "posterior"),
+                (f"squeezed_{name}", {"color": ORANGE, "linestyle": "--"}, "sd halved"),
             ):
                 if column in group:
                     curve = difference(group[column].to_numpy(), level_each())
                     if column == name:
                         band = curve["point"], curve["lower"], curve["upper"]
-                        ax.fill_between(*band, color="0.85", label="band if calibrated")
+                        ax.fill_between(*band, color=SHADED, linewidth=0, label="band if calibrated")
                     ax.plot(curve["point"], curve["ecdf"], linewidth=1.2, label=label, **look)
             ax.set_title(LABELS[name], fontsize=9)
         rows[0, 0].set_ylabel(f"{name_of(*keys)}\nECDF − rank", fontsize=8)
         rows[1, 0].set_ylabel("ECDF − rank", fontsize=8)
     for ax in panels[-1]:
         ax.set_xlabel("rank of the truth", fontsize=8)
-    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    outside(drawing, panels[0, 0], 3)
     return drawing
 
 

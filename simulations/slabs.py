@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import ebmodel
+from ebmodel.plot.style import BLUE, GREEN, GREY, ORANGE, new_figure, outside, styled
 from simulations.metrics import auc, mse
 from simulations.study import SIGNALS, Cell, Record, Study, Whole, paper_cells
 from simulations.tables import markdown
@@ -60,20 +61,21 @@ def table(results: pd.DataFrame) -> str:
 
 
 LOOKS = {
-    "zero": {"color": "0.45", "linestyle": ":", "marker": ""},
-    "ols": {"color": "0.45", "linestyle": "--", "marker": ""},
-    "paper": {"color": "#D55E00", "linestyle": "-", "marker": "s"},
-    "independent": {"color": "#009E73", "linestyle": "-", "marker": "^"},
-    "power": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "zero": {"color": GREY, "linestyle": ":", "marker": ""},
+    "ols": {"color": GREY, "linestyle": "--", "marker": ""},
+    "paper": {"color": ORANGE, "linestyle": "-", "marker": "s", "markerfacecolor": "white"},
+    "independent": {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    "power": {"color": BLUE, "linestyle": "-", "marker": "o"},
 }
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """MSE of effects against rho, one panel for each setting and signal, with standard errors."""
     groups = results.groupby(["setting", "rho", "signal"])
     means, errors = groups.mean(numeric_only=True), groups.sem(numeric_only=True)
     settings = sorted(results["setting"].unique())
-    drawing = Figure(figsize=(9.6, 3.0 * len(settings)), layout="constrained")
+    drawing = new_figure(9.6, 3.0 * len(settings))
     panels = drawing.subplots(len(settings), len(SIGNALS), sharex=True, sharey=True, squeeze=False)
     for row, setting in zip(panels, settings, strict=True):
         for ax, signal in zip(row, SIGNALS, strict=True):
@@ -86,9 +88,7 @@ def figure(results: pd.DataFrame) -> Figure:
         row[0].set_ylabel("MSE of effects")
     for ax in panels[-1]:
         ax.set_xlabel("ρ, correlation of SNPs and of effects")
-    drawing.legend(
-        *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(LOOKS), frameon=False
-    )
+    outside(drawing, panels[0, 0], len(LOOKS))
     return drawing
 
 

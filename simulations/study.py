@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ebmodel.errors import InputError, expect
-from ebmodel.files import writing
+from ebmodel.files import write_figure
 from ebmodel.parallel import spread
 from simulations.store import SECONDS, Cell, Record, Store, provenance
 from simulations.tables import Table
@@ -246,9 +246,7 @@ class Study:
         if self.figure is None:
             return None
         path = self.folder / f"{self.name}.png"
-        with writing(path) as temporary:
-            self.figure(self.read()).savefig(temporary, dpi=130, format="png")
-        return path
+        return write_figure(path, self.figure(self.read()))
 
     def write_tables(self) -> None:
         """Write the long tables as Markdown, LaTeX and CSV."""

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import ebmodel
+from ebmodel.plot.style import GREY, INK, ORANGE, new_figure, outside, styled
 from simulations.estimators import ESTIMATORS
 from simulations.metrics import METRICS
 from simulations.study import Cell, Comparison, Study
@@ -70,23 +71,26 @@ def table(results: pd.DataFrame) -> str:
     return f"{as_table(results).markdown()}\n\n{rate}"
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """Excess risk and lost AUC against m, on logarithmic axes."""
     s = summary(results)
-    drawing = Figure(figsize=(8.4, 3.6), layout="constrained")
-    looks = {"ols": ("OLS", "0.45", "v"), "eb": ("EB", "#D55E00", "s")}
+    drawing = new_figure(8.4, 3.6)
+    looks = {
+        "ols": {"label": "OLS", "color": GREY, "linestyle": "--", "marker": "v"},
+        "eb": {"label": "EB", "color": ORANGE, "linestyle": "-", "marker": "s", "markerfacecolor": "white"},
+    }
     for ax, kind, title in zip(
         drawing.subplots(1, 2), ("excess", "loss"), ("MSE − MSE of oracle", "AUC of oracle − AUC"), strict=True
     ):
-        for part, (label, color, marker) in looks.items():
+        for part, look in looks.items():
             if f"{kind}_{part}" in s:
                 t = s[f"{kind}_{part}"]
-                ax.errorbar(t.index, t["mean"], 2 * t["sem"], label=label, color=color, marker=marker, markersize=4.5,
-                            linewidth=1.4, markerfacecolor="none")  # fmt: skip
+                ax.errorbar(t.index, t["mean"], 2 * t["sem"], markersize=4.5, linewidth=1.4, **look)
         m = s.index.to_numpy(dtype=float)
-        ax.plot(m, s.loc[100, (f"{kind}_eb", "mean")] * 100 / m, color="0.7", linestyle=":", label="1/m")
+        ax.plot(m, s.loc[100, (f"{kind}_eb", "mean")] * 100 / m, color=INK, linestyle=":", label="1/m")
         ax.set(xscale="log", yscale="log", xlabel="m, number of tissues", ylabel=title)
-    drawing.legend(*drawing.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    outside(drawing, drawing.axes[0], 4)
     return drawing
 
 

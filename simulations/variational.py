@@ -31,6 +31,7 @@ from ebmodel import dense
 from ebmodel.bayes.diagnosis import diagnose
 from ebmodel.labels import CHAIN, DRAW
 from ebmodel.model import Array
+from ebmodel.plot.style import BLUE, INK, ORANGE, REFERENCE, new_figure, outside, styled
 from ebmodel.results import Fit
 from ebmodel.statistics import slab_factor
 from simulations.estimators import Estimate
@@ -389,33 +390,37 @@ def tables(results: pd.DataFrame) -> list[Table]:
     return [*(distance_table(results, at) for at in AT), score_table(results)]
 
 
-COLORS = {"weak": "#D55E00", "strong": "#0072B2"}
+LOOKS = {
+    "weak": {"marker": "s", "s": 9, "facecolors": "none", "edgecolors": ORANGE, "linewidths": 0.5},
+    "strong": {"marker": "o", "s": 6, "facecolors": BLUE, "linewidths": 0},
+}
 
 
+@styled
 def figure(results: pd.DataFrame) -> Figure:
     """At the fit's: P(I=1) by q against exact, and the ratio of sds where it is above 0.01; then reliability."""
-    drawing = Figure(figsize=(10.8, 3.9), layout="constrained")
+    drawing = new_figure(10.8, 3.9)
     left, middle, right = drawing.subplots(1, 3)
-    for signal, color in COLORS.items():
+    for signal, marked in LOOKS.items():
         group = results[results["signal"] == signal]
         exact, q, sd = (per_tissue(group, name) for name in ("p_exact_fit", "p_q_fit", "sd_fit"))
-        look = {"s": 5, "color": color, "alpha": 0.35, "linewidths": 0, "label": f"{signal} signal", "rasterized": True}
+        look = {**marked, "alpha": 0.5, "label": f"{signal} signal", "rasterized": True}
         left.scatter(exact, q, **look)
         told = exact > 0.01  # below, hardly anything is left to have an sd
         middle.scatter(exact[told], np.exp(sd[told]), **look)
-    left.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
+    left.plot([0, 1], [0, 1], **REFERENCE)
     left.set(xlabel="P(I=1), exact", ylabel="P(I=1), q")
-    middle.axhline(1.0, color="0.5", linewidth=1, linestyle="--")
+    middle.axhline(1.0, **REFERENCE)
     middle.set(xlabel="P(I=1), exact", ylabel="sd of effects, q / exact")
-    for who, color, style in (("q", "#D55E00", "-"), ("exact", "0.2", ":")):
+    for who, color, style in (("q", ORANGE, "-"), ("exact", INK, ":")):
         for at, mark in (("fit", "s"), ("true", "o")):
             claimed, active = reliability(results, f"{who}_{at}")
             right.plot(claimed, active, color=color, linestyle=style, marker=mark, markersize=4, linewidth=1.2,
                        markerfacecolor="white" if at == "true" else color, label=WHO[f"{who}_{at}"])  # fmt: skip
-    right.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
+    right.plot([0, 1], [0, 1], **REFERENCE)
     right.set(xlabel="P(I=1), mean in bin", ylabel="share active", xlim=(0, 1), ylim=(0, 1))
-    right.legend(fontsize=7, frameon=False)
-    drawing.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    right.legend(fontsize=7)
+    outside(drawing, left, 2, markerscale=2.5)
     return drawing
 
 

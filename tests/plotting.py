@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.container import BarContainer, ErrorbarContainer
@@ -214,8 +215,18 @@ def alike(figure: Figure, apart: float = 20.0) -> list[tuple[str, str]]:
     return found
 
 
+def beside(ax: Axes, axis: str) -> list[Axes]:
+    """The panels of the same column (of axis x) or row (of y), which one label serves."""
+    place = ax.get_subplotspec()
+    if place is None:
+        return [ax]
+    grid, span = place.get_gridspec(), "colspan" if axis == "x" else "rowspan"
+    others = [one for one in ax.figure.axes if (spec := one.get_subplotspec()) and spec.get_gridspec() is grid]
+    return [one for one in others if getattr(one.get_subplotspec(), span) == getattr(place, span)]
+
+
 def unlabelled(figure: Figure) -> list[str]:
-    """Axes that have numbers but no word for them."""
+    """Axes that have numbers but no word for them, on their own or at the end of their row or column."""
     figure.draw_without_rendering()
     found = []
     for k, ax in enumerate(figure.axes):
@@ -223,8 +234,7 @@ def unlabelled(figure: Figure) -> list[str]:
             texts = [tick.get_text() for tick in axis.get_ticklabels() if tick.get_visible() and tick.get_text()]
             numbers = [text for text in texts if re.fullmatch(r"[−\-\d.,$\\{}^a-z×e]*\d[}$]*", text)]
             if ax.get_visible() and ax.axison and numbers and not (axis.get_label_text() or shared):
-                beside = ax.get_shared_x_axes() if axis is ax.xaxis else ax.get_shared_y_axes()
-                words = (getattr(one, f"{axis.axis_name}axis").get_label_text() for one in beside.get_siblings(ax))
+                words = (getattr(one, f"{axis.axis_name}axis").get_label_text() for one in beside(ax, axis.axis_name))
                 if not any(words):
                     found.append(f"panel {k}, {axis.axis_name}: {numbers[:3]}")
     return found

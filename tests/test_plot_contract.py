@@ -156,7 +156,7 @@ def test_what_a_grey_print_loses_is_found() -> None:
 
 def test_numbers_without_a_word_are_found() -> None:
     figure = Figure()
-    left, right = figure.subplots(1, 2)
+    left, right = figure.add_axes((0.1, 0.2, 0.3, 0.6)), figure.add_axes((0.6, 0.2, 0.3, 0.6))
     left.plot([0, 1])
     left.set_xlabel("x")
     right.set(xlabel="x", ylabel="y")
@@ -167,6 +167,12 @@ def test_numbers_without_a_word_are_found() -> None:
     assert [text[:10] for text in plotting.unlabelled(figure)] == ["panel 1, y"]
     figure.supylabel("y")
     assert plotting.unlabelled(figure) == []
+    grid = Figure().subplots(2, 2)
+    for ax in (*grid[:, 0], *grid[1]):
+        ax.set(xlabel="x" if ax in grid[1] else "", ylabel="y" if ax in grid[:, 0] else "")
+    assert plotting.unlabelled(grid[0, 0].figure) == []
+    grid[0, 0].set_ylabel("")
+    assert [text[:10] for text in plotting.unlabelled(grid[0, 0].figure)] == ["panel 0, y", "panel 1, y"]
 
 
 def test_a_dash_is_told_from_another() -> None:

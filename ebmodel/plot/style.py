@@ -13,20 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
 from matplotlib.patches import Rectangle
 
 __all__ = [
-    "ACTIVE", "AMBER", "BAND", "BLACK", "BLUE", "EFFECT_UNITS", "EM", "GREEN", "GREY", "INACTIVE", "INK", "LINE",
-    "LOOKS", "MARKS", "ORANGE", "PINK", "RC", "REFERENCE", "SEQUENTIAL", "SHEET", "SKY", "Drawing", "above", "framed",
-    "hatched", "new_axes", "new_figure", "outside", "styled", "written_on",
+    "ACTIVE", "AMBER", "BAND", "BLACK", "BLUE", "CYCLE", "EFFECT_UNITS", "EM", "FROM_WHITE", "GREEN", "GREY",
+    "INACTIVE", "INK", "LINE", "LOOKS", "MARKS", "ORANGE", "PINK", "RC", "REFERENCE", "SEQUENTIAL", "SHEET", "SKY",
+    "Drawing", "above", "framed", "hatched", "new_axes", "new_figure", "outside", "styled", "written_on",
 ]  # fmt: skip
 
 SHEET = Path(__file__).with_name("style.mplstyle")
-RC = mpl.rc_params_from_file(SHEET, fail_on_error=True, use_default_template=False)
+RC: dict[Any, Any] = dict(mpl.rc_params_from_file(SHEET, fail_on_error=True, use_default_template=False))
 """What the sheet sets."""
 CYCLE: list[dict[str, Any]] = list(RC["axes.prop_cycle"])
 BLUE, ORANGE, BLACK, SKY, PINK, AMBER, GREEN = (str(entry["color"]) for entry in CYCLE)
@@ -34,6 +36,8 @@ INK, GREY, LINE, BAND = "0.25", "0.45", "0.75", "0.88"
 """Greys: of lines to compare with and words, of what is there for comparison, of thin lines and bars, of bands."""
 SEQUENTIAL = str(RC["image.cmap"])
 """Colour map of shades: the darker the more."""
+FROM_WHITE = "Oranges"
+"""Colour map of how much is wrong, which begins at hardly anything; its lightness is monotone too."""
 
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 LOOKS: tuple[dict[str, Any], ...] = tuple(
@@ -95,9 +99,10 @@ def above(ax: Axes, columns: int) -> None:
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)
 
 
-def outside(figure: Figure, ax: Axes, columns: int) -> None:
-    """One legend above all panels, which ``ax`` has the entries of."""
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
+def outside(figure: Figure, ax: Axes, columns: int, markerscale: float = 1.0) -> None:
+    """One legend above all panels, which ``ax`` has the entries of; marks are so many times as large as in it."""
+    entries = ax.get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper center", ncols=columns, frameon=False, markerscale=markerscale)
 
 
 def framed(ax: Axes) -> None:
@@ -111,6 +116,8 @@ def hatched(ax: Axes, rows: int, columns: int) -> None:
                            zorder=-1))  # fmt: skip
 
 
-def written_on(shade: float) -> str:
-    """Colour of words on a shade of `SEQUENTIAL`, from 0 to 1."""
-    return "white" if shade > 0.6 else "black"
+def written_on(shade: float, cmap: str = SEQUENTIAL) -> str:
+    """Colour of words on a shade of a map, from 0 to 1: black or white, whichever has more contrast (WCAG 2)."""
+    rgb = np.array(to_rgb(mpl.colormaps[cmap](shade)))
+    luminance = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    return "black" if luminance > np.sqrt(1.05 * 0.05) - 0.05 else "white"

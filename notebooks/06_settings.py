@@ -347,7 +347,8 @@ assert (low.Y == high.Y).all()
 assert np.allclose(low.X.values @ A, high.X.values, atol=1e-10)
 fits = [ebmodel.fit(gene.X, gene.Y) for gene in (low, high)]
 difference = abs(fits[0].posterior_probability - fits[1].posterior_probability).max().item()
-print(f"largest difference of P(I=1): {difference:.0e}; of log-likelihood: {abs(fits[0].loglik - fits[1].loglik):.0e}")
+print(f"log-likelihoods {fits[0].loglik:.6f}, {fits[1].loglik:.6f}; largest difference of P(I=1): {difference:.8f}")
+assert np.isclose(fits[0].loglik, fits[1].loglik, rtol=1e-10)
 assert difference < 1e-8  # equal but for where EM stops
 assert np.allclose(fits[0].effects, fits[1].effects.values @ A.T, atol=1e-8)  # beta(t) = A (A^-1 beta(t))
 
@@ -513,5 +514,5 @@ for seed in (3, 4, 5):
         first, second = (ebmodel.fit(gene.X, gene.Y, slab=slab).posterior_probability for gene in pair)
         found.append(abs(first - second).max().item())
 for slab, found in apart.items():
-    print(f"slab {slab!r}: P(I=1) at ρ = 0 and 0.8 apart by up to", ", ".join(f"{value:.0e}" for value in found))
+    print(f"slab {slab!r}: P(I=1) at ρ = 0 and 0.8 apart by up to", ", ".join(f"{value:.4f}" for value in found))
 assert max(apart["g"]) < 1e-8 < 0.01 < max(apart["independent"])

@@ -48,7 +48,8 @@ def test_paths_start_from_the_file(toml: Any, tmp_path: Path) -> None:
     assert asked.covariates_of("Lung") == tmp_path / "cov" / "Lung.txt"
     assert asked.out == tmp_path / "results"
     assert (asked.tissues, asked.folds, asked.maf) == (("Lung",), 5, 0)
-    assert read_settings(path, out=Path("here"), folds=None).out == Path("here")
+    for here in ("here", Path("here")):
+        assert read_settings(path, out=here, folds=None).out == Path("here")
     absolute = read_settings(toml(text=PATHS_TEXT.replace("genotypes.bed", "/data/genotypes.bed")))
     assert absolute.genotypes == Path("/data/genotypes.bed")
 

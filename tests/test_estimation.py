@@ -82,6 +82,14 @@ def test_near_itself_it_stays(name):
     assert again.params.alpha == pytest.approx(first.params.alpha, abs=0.1)
 
 
+def test_a_gene_without_snps_is_refused():
+    one = gene(1)
+    total = one.moments.total()
+    none = total._replace(gram=total.gram[:, :0, :0], cross=total.cross[:, :0])
+    with pytest.raises(InputError, match="at least one SNP, got none, in fit_gene; do leave the gene out"):
+        fit_gene(none, one.XX[:0, :0], one.names, "paper")
+
+
 @pytest.mark.parametrize("name", EB)
 def test_few_starts_join_the_active_tissues_that_are_known(name):
     one = gene(2, heritability=0.1)

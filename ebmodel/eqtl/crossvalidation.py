@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ebmodel.eqtl import penalised
 from ebmodel.eqtl.moments import Moments, Totals
+from ebmodel.errors import expect
 from ebmodel.estimation import Estimate, estimate
 from ebmodel.model import Array
 from ebmodel.posterior import Posterior, posterior
@@ -80,8 +81,9 @@ def fit_gene(
     Raises
     ------
     InputError
-        As `ebmodel.fit`.
+        As `ebmodel.fit`, or if there is no SNP.
     """
+    expect(len(XX) > 0, "at least one SNP", "none", "fit_gene", "leave the gene out")
     few = {} if near is None else {"n_starts": FOLD_STARTS[estimator], "tol": FOLD_TOL, "near": near}
     asked: dict[str, Any] = {**ESTIMATORS[estimator], **few}
     found = estimate(totals.compressed(XX), tissues, "expression", seed=seed, **asked)

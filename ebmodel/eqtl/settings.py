@@ -230,7 +230,10 @@ def _settings(given: Mapping[str, Any], path: Path, changes: Mapping[str, Any]) 
             names = isinstance(every, list) and all(isinstance(one, str) for one in every)
             expect(names, "a list of names", repr(values[name]), f"{path}, {name}", 'write ["one", "two"]')
             values[name] = tuple(every)
+    changed = {name: value for name, value in changes.items() if value is not None}
+    for name in changed.keys() & {"genotypes", "out"}:
+        changed[name] = Path(changed[name])
     try:
-        return Settings(**(values | {name: value for name, value in changes.items() if value is not None}))
+        return Settings(**(values | changed))
     except InputError as error:
         raise error.within(str(path)) from error

@@ -217,8 +217,8 @@ def residual_correlation(fit: Fit, ax: Axes | None = None) -> Axes:
     -------
     Axes
         ``ax``, or that of the new figure. Hatched: a tissue itself, or too few samples in both. Numbers are written for
-        few tissues; for more, a sign stands in the cells that are too far from 0 for independent errors (5 % for all
-        pairs together, Bonferroni).
+        up to 12 tissues; for up to 60, a sign stands in the cells that are too far from 0 for independent errors (5 %
+        for all pairs together, Bonferroni).
     """
     view = View(fit, frame_of(fit))
     found = correlation(view.frame, view.E)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import chi2
 
-from ebmodel.files import writing
+from ebmodel.files import write_figure, writing
 from simulations import (
     agreement,
     bounds,
@@ -117,8 +117,7 @@ def write(studies: Mapping[str, Study]) -> dict[str, str]:
         "settings_auc": agreement.figure(done.found, ("auc",), "AUC"),
     }
     for name, drawing in drawings.items():
-        with writing(folder / f"{name}.png") as temporary:
-            drawing.savefig(temporary, dpi=130, format="png")
+        write_figure(folder / f"{name}.png", drawing)
     with writing(folder / "REPORT.md") as temporary:
         temporary.write_text(done.long(), encoding="utf-8")
     return done.short()

@@ -18,9 +18,9 @@
 A function with an argument ``ax`` draws on it and returns it, or makes a figure and returns its Axes. A figure of many
 panels that cannot be drawn elsewhere is returned itself; `effects_compared` takes and returns two Axes,
 `hyperparameters` takes a Figure and returns its Axes. A figure made here is in the package's style and belongs to no
-window: save it with ``ax.figure.savefig(...)``. On axes that are given, the caller's style holds;
-``plt.style.use("ebmodel.plot.style")`` gives figures of one's own the package's. No figure tells anything by colour
-alone, so that all can be printed in grey.
+window: save it with ``ax.figure.savefig(...)``. On axes that are given, the caller's style holds (a figure made with
+``layout="constrained"`` has room for names and legends); ``plt.style.use("ebmodel.plot.style")`` gives figures of one's
+own the package's. No figure tells anything by colour alone, so that all can be printed in grey.
 """
 
 from __future__ import annotations

@@ -515,3 +515,25 @@ def test_the_power_is_sampled_with_the_rest():
     check_against_dense(draws, X, Y)
     assert {"alpha", "kappa"} & set(draws["posterior"].data_vars) == {"alpha"}
     assert set(draws["log_prior"].data_vars) == {"tau1", "noise", "shrinkage", "signal", "alpha"}
+
+
+# Interrupts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["marginal", "latent"])
+def test_an_interrupted_sampler_gives_no_draws(form, monkeypatch):
+    """NUTPIE and PyMC would return those that they have, as if they were all."""
+    import sys
+
+    import nutpie  # noqa: F401 - its module is loaded
+    import pymc as pm
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    whole = pm.sample
+    monkeypatch.setattr(sys.modules["nutpie.sample"]._BackgroundSampler, "wait", interrupted)
+    monkeypatch.setattr(pm, "sample", lambda **settings: whole(**settings | {"draws": settings["draws"] - 1}))
+    X, Y = line()
+    with pytest.raises(KeyboardInterrupt):
+        ebmodel.sample(X, Y, form=form, draws=20, tune=20, chains=2, progress=False)

@@ -223,7 +223,12 @@ def nuts(
         return np.ascontiguousarray(points[which] + JITTER * rng.standard_normal(len(points[which])))
 
     code = replace(code, initial_point_func=start) if at_modes else code
-    tree = nutpie.sample(code, **settings, save_warmup=False, progress_bar=progress)
+    sampler = nutpie.sample(code, **settings, save_warmup=False, progress_bar=progress, blocking=False)
+    try:
+        tree = sampler.wait()
+    except BaseException:
+        sampler.cancel()
+        raise  # an interrupt too: what nutpie.sample itself would return then is part of the draws
     stats = tree["sample_stats"].to_dataset()
     return tree["posterior"].to_dataset(), stats[[name for name in stats if stats[name].dtype != object]]
 
@@ -267,6 +272,8 @@ def _compound(
     with model, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyMC, about convergence: the verdict says it
         tree = pm.sample(**settings, compute_convergence_checks=False)
+    if tree["posterior"].sizes["draw"] < settings["draws"] or tree["posterior"].sizes["chain"] < settings["chains"]:
+        raise KeyboardInterrupt  # PyMC returns part of the draws where it is interrupted
     return tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 import textwrap
 from collections.abc import Iterable
@@ -29,7 +28,7 @@ def examples(text: str) -> list[list[str]]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    return inspect.cleandoc(text).split("\n\n")
+    return textwrap.dedent(text).strip().split("\n\n")
 
 
 def _write_prose(text: str, formatter: Any, title: str = "") -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
+import time
+
 import arviz as az
 import matplotlib as mpl
 import numpy as np
@@ -520,20 +526,30 @@ def test_the_power_is_sampled_with_the_rest():
 # Interrupts ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["marginal", "latent"])
-def test_an_interrupted_sampler_gives_no_draws(form, monkeypatch):
-    """NUTPIE and PyMC would return those that they have, as if they were all."""
-    import sys
-
+def test_an_interrupt_ends_nutpie(monkeypatch):
+    """It would return the draws that it has, as if they were all."""
     import nutpie  # noqa: F401 - its module is loaded
-    import pymc as pm
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    whole = pm.sample
     monkeypatch.setattr(sys.modules["nutpie.sample"]._BackgroundSampler, "wait", interrupted)
-    monkeypatch.setattr(pm, "sample", lambda **settings: whole(**settings | {"draws": settings["draws"] - 1}))
-    X, Y = line()
     with pytest.raises(KeyboardInterrupt):
-        ebmodel.sample(X, Y, form=form, draws=20, tune=20, chains=2, progress=False)
+        ebmodel.sample(*line(), draws=20, tune=20, chains=2, progress=False)
+
+
+@pytest.mark.parametrize("chains", [1, 2])
+def test_an_interrupt_ends_pymc(monkeypatch, chains):
+    """It would end one chain, go on to the next, and return what there is."""
+
+    def as_pymc_does(**settings):
+        for _ in range(settings["chains"]):
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5.0)
+        raise AssertionError
+
+    monkeypatch.setattr("pymc.sample", as_pymc_does)
+    with pytest.raises(KeyboardInterrupt):
+        ebmodel.sample(*line(), form="latent", draws=20, tune=20, chains=chains, progress=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -8,7 +8,11 @@ closed form of `ebmodel.posterior`, so each of NUTS's draws gives one exact draw
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -269,12 +273,34 @@ def _compound(
         settings = settings | {"initvals": _correlated_starts(problem, model, settings), "init": "adapt_diag"}
     settings = settings | {"random_seed": settings["seed"], "progressbar": progress}
     del settings["seed"]
-    with model, warnings.catch_warnings():
+    with model, warnings.catch_warnings(), _interruptible():
         warnings.simplefilter("ignore")  # of PyMC, about convergence: the verdict says it
         tree = pm.sample(**settings, compute_convergence_checks=False)
-    if tree["posterior"].sizes["draw"] < settings["draws"] or tree["posterior"].sizes["chain"] < settings["chains"]:
-        raise KeyboardInterrupt  # PyMC returns part of the draws where it is interrupted
     return tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
+
+
+class _Interrupt(BaseException):
+    """What PyMC does not catch."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End at an interrupt, which to PyMC is the end of a chain: it would go on, and return part of the draws."""
+    alone = threading.current_thread() is not threading.main_thread()  # signals come to the main thread
+    if alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise _Interrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except _Interrupt:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _correlated_starts(problem: Problem, model: pm.Model, settings: dict[str, Any]) -> list[dict[str, Array]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import ebmodel
 from ebmodel.checks import CHECKS
@@ -41,8 +42,32 @@ def test_a_stored_replication_is_what_it_is_when_run_again(cell: dict, stored: p
     kinds = ("p", "plugin") if cell["violation"] == NONE else ("observed", "refitted", "known")
     names = [f"{kind}_{name}" for kind in kinds for name in CHECKS if f"{kind}_{name}" in old]
     assert len(names) > 20
-    ours = np.array([row.get(name, np.nan) for name in names], dtype=float)
-    np.testing.assert_allclose(ours, old[names].to_numpy(dtype=float), rtol=1e-4, atol=1e-6)
+    # the basis of whitened SNPs, all of one singular value, is the machine's, and an EM that stops early depends on it
+    rough = [name for name in names if kinds[0] == "observed" and name.endswith("_two-components")]
+    exact = [name for name in names if name not in rough]
+    for which, rtol, atol in ((exact, 1e-4, 1e-6), (rough, 0.0, ROUGH)):
+        ours = np.array([row.get(name, np.nan) for name in which], dtype=float)
+        np.testing.assert_allclose(ours, old[which].to_numpy(dtype=float), rtol=rtol, atol=atol)
+
+
+ROUGH = 0.05
+"""Above the range of that statistic when genotypes change by a part in 10^12; over data sets its sd is 3 or more."""
+
+
+def test_what_the_basis_does_to_a_statistic_is_as_small_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of X in its twelfth digit turns the basis that a singular value decomposition of whitened SNPs gives."""
+    draw, found = checks.data, []
+    for seed in range(4):
+
+        def turned(cell: dict, stream: np.random.SeedSequence, seed: int = seed) -> xr.Dataset:
+            gene = draw(cell, stream)
+            noise = np.random.default_rng(seed).standard_normal(gene["X"].shape)
+            return gene.assign(X=gene["X"] * (1.0 + 1e-12 * noise))
+
+        monkeypatch.setattr(checks, "data", turned)
+        row = STUDY.row(CELL, 3)
+        found.append([row[f"{kind}_two-components"] for kind in ("observed", "refitted", "known")])
+    assert np.ptp(found, axis=0).max() < ROUGH
 
 
 def test_rates_are_counted_over_data_sets_on_which_a_check_could_be_made() -> None:

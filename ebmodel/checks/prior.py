@@ -182,6 +182,9 @@ def two_slabs(view: View) -> Value:
     Three components by EM from splits of the active tissues along the first principal component of their deviations,
     and along beta; tau1 and sigma2 stay, eta shrinks as it may. One slab whose covariance is not eta Sigma0 but longer
     in one direction gains too: what that would is taken off, so that a wrong shape does not pass for two slabs.
+
+    EM stops early, and its means come by conjugate gradients stopped early too: the statistic is known to a few
+    hundredths, which the basis of the whitened SNPs decides. Over data sets it varies by units.
     """
     stats, h = view.stats, view.h
     if h.sum() < 2.0:

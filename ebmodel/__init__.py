@@ -1,6 +1,48 @@
 """Empirical-Bayes multi-tissue eQTL regression: the model of Xue & Li, fitted exactly, and tools to check it.
 
-Names are imported when first used, so that ``import ebmodel`` and the command line's help come at once.
+Names are imported when first used, so that ``import ebmodel`` and the command line's help come at once. They are, by
+the question that they answer:
+
+- In which tissues do SNPs act, and how strongly? `fit`, `Fit`, `Params`, `select`, `alpha_profile`, `standardise`,
+  `open_fit`
+- At known parameters? `oracle`, `loglik`
+- How sure are the parameters? `standard_errors`, `profile`, `likelihood_ratio`, `bootstrap`
+- What is the full posterior? `sample`, `diagnose`, `compare`, `sensitivity`, `pymc_model`, `save_posterior`,
+  `open_posterior`
+- Do the assumptions hold? `check`, `report`
+- What is wrong with the input? `InputError`
+
+Modules that people call:
+
+- One gene: `ebmodel.plot`, `ebmodel.simulate`, `ebmodel.bayes`
+- Checks of the model and of methods: `ebmodel.checks`, `ebmodel.calibration`, `ebmodel.risk`
+- mash: `ebmodel.mash`, `ebmodel.mash.simulation`, `ebmodel.plot.mash`
+- A whole genome: `ebmodel.eqtl`, `ebmodel.plot.eqtl`
+
+The mathematics, beside the papers, and what it needs; the names of these modules may change:
+
+- The model and its fit: `ebmodel.model`, `ebmodel.data`, `ebmodel.statistics`, `ebmodel.likelihood`,
+  `ebmodel.posterior`, `ebmodel.em`, `ebmodel.mean`, `ebmodel.variance`, `ebmodel.starts`, `ebmodel.search`,
+  `ebmodel.shape`, `ebmodel.relevance`, `ebmodel.heteroscedastic`, `ebmodel.estimation`, `ebmodel.selection`,
+  `ebmodel.dense`
+- Uncertainty of parameters: `ebmodel.information`, `ebmodel.profiles`, `ebmodel.constrained`
+- Checks of assumptions: `ebmodel.residuals`, `ebmodel.checks.view`, `ebmodel.checks.value`, `ebmodel.checks.noise`,
+  `ebmodel.checks.prior`, `ebmodel.checks.missing`
+- Calibration: `ebmodel.calibration.pooled`, `ebmodel.calibration.curves`, `ebmodel.calibration.discoveries`,
+  `ebmodel.calibration.discrimination`, `ebmodel.calibration.evidence`, `ebmodel.calibration.predictive`,
+  `ebmodel.calibration.ranks`, `ebmodel.calibration.resampling`
+- Theory (Section 4): `ebmodel.risk.bounds`, `ebmodel.risk.exact`
+- Simulated data: `ebmodel.simulate.oracle`, `ebmodel.simulate.sparse`
+- The full Bayesian model: `ebmodel.bayes.priors`, `ebmodel.bayes.models`, `ebmodel.bayes.marginal`,
+  `ebmodel.bayes.covariance`
+- The application (Section 7): `ebmodel.eqtl.expression`, `ebmodel.eqtl.variants`, `ebmodel.eqtl.pruning`,
+  `ebmodel.eqtl.scan`, `ebmodel.eqtl.moments`, `ebmodel.eqtl.penalised`, `ebmodel.eqtl.crossvalidation`,
+  `ebmodel.eqtl.discoveries`, `ebmodel.eqtl.report`
+- mash: `ebmodel.mash.data`, `ebmodel.mash.covariances`, `ebmodel.mash.datadriven`, `ebmodel.mash.deconvolution`,
+  `ebmodel.mash.nullcorrelation`, `ebmodel.mash.prior`, `ebmodel.mash.likelihood`, `ebmodel.mash.weights`,
+  `ebmodel.mash.posterior`, `ebmodel.mash.sharing`, `ebmodel.mash.contrasts`, `ebmodel.mash.averaging`,
+  `ebmodel.mash.dense`
+- Results in files, and data from them: `ebmodel.files`
 """
 
 from __future__ import annotations

@@ -32,33 +32,29 @@ with sigma2 their level and omega the ratios to it; eta Sigma0 is the same for a
 
 The slab's covariance is eta Sigma0. ``eta`` is absolute: it is not multiplied by ``sigma2``. The shape Sigma0 is
 
-=====================  ==============================================================================================
-``slab``               Sigma0
-=====================  ==============================================================================================
-``"g"`` (the paper)    (X'X)^-1
-``"independent"``      I
-a number ``alpha``     (X'X/s)^-alpha, s the mean non-zero eigenvalue of X'X, so that eta is a typical variance of an
-                       effect whatever alpha; ``alpha=1`` is the paper's model with eta in units of 1/s
-a p x p matrix         that matrix (positive definite)
-=====================  ==============================================================================================
+| ``slab``            | Sigma0                                                |
+| ------------------- | ----------------------------------------------------- |
+| ``"g"`` (the paper) | (X'X)^-1                                              |
+| ``"independent"``   | I                                                     |
+| a number ``alpha``  | (X'X/s)^-alpha, s the mean non-zero eigenvalue of X'X |
+| a p x p matrix      | that matrix (positive definite)                       |
 
-Where X'X is singular its non-zero eigenvalues are used, and a mean beta is the one of least norm (for a matrix, of
-least beta' Sigma0^-1 beta).
+With s, eta is a typical variance of an effect whatever alpha; ``alpha=1`` is the paper's model with eta in units of
+1/s. Where X'X is singular its non-zero eigenvalues are used, and a mean beta is the one of least norm (for a matrix,
+of least beta' Sigma0^-1 beta).
 
 Notation
 --------
-=========  =================  ==============  =====================  ===============================================
-Symbol     In code            Shape           Constraint             Equation
-=========  =================  ==============  =====================  ===============================================
-tau1       tau1               ()              0 <= tau1 <= 1         (4): share of active tissues
-beta       beta               (snp,)          real                   (3): mean effect in active tissues
-eta        eta                ()              eta >= 0               (3): scale of the slab's covariance
-sigma2     sigma2             ()              sigma2 > 0             (1): error variance, of all tissues or their level
-omega      relative_variance  (tissue,)       relative_variance > 0  (E): error variances over sigma2; None: all 1
-Sigma0     slab               (snp, snp)      positive definite      (3): shape of the slab's covariance
-alpha      alpha              ()              real                   power that gives Sigma0, where one does
-kappa      kappa              ()              kappa >= 0             (H): scale of beta's prior; None: a parameter
-=========  =================  ==============  =====================  ===============================================
+| Symbol | In code           | Shape      | Constraint            | Equation                                           |
+| ------ | ----------------- | ---------- | --------------------- | -------------------------------------------------- |
+| tau1   | tau1              | ()         | 0 <= tau1 <= 1        | (4): share of active tissues                       |
+| beta   | beta              | (snp,)     | real                  | (3): mean effect in active tissues                 |
+| eta    | eta               | ()         | eta >= 0              | (3): scale of the slab's covariance                |
+| sigma2 | sigma2            | ()         | sigma2 > 0            | (1): error variance, of all tissues or their level |
+| omega  | relative_variance | (tissue,)  | relative_variance > 0 | (E): error variances over sigma2; None: all 1      |
+| Sigma0 | slab              | (snp, snp) | positive definite     | (3): shape of the slab's covariance                |
+| alpha  | alpha             | ()         | real                  | power that gives Sigma0, where one does            |
+| kappa  | kappa             | ()         | kappa >= 0            | (H): scale of beta's prior; None: a parameter      |
 """
 
 from __future__ import annotations

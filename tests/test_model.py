@@ -10,8 +10,6 @@ import pytest
 import xarray as xr
 
 from ebmodel import InputError, Params, model
-from ebmodel.reference import notation
-from ebmodel.reference.tables import read_table
 
 GOOD = {"tau1": 0.5, "beta": [1.0, -2.0], "eta": 0.2, "sigma2": 1.5}
 
@@ -82,9 +80,16 @@ def test_a_matrix_has_no_power():
     assert np.isnan(Params(**GOOD, slab=np.eye(2)).alpha)
 
 
+def table(head):
+    """Cells of the rows of the docstring's table whose header starts with ``head``."""
+    block = next(block for block in model.__doc__.split("\n\n") if f"| {head} " in block)
+    lines = [line for line in block.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
 def test_notation_table_names_the_fields():
-    rows = notation()
-    names = [row.in_code for row in rows]
+    rows = table("Symbol")
+    names = [row[1] for row in rows]
     fields = {field.name for field in dataclasses.fields(Params)}
     assert fields <= set(names)
     theta = Params(**GOOD)
@@ -95,7 +100,7 @@ def test_notation_table_names_the_fields():
 
 def test_notation_table_states_shapes_and_constraints():
     theta = Params(**GOOD, relative_variance=[1.0, 2.0])
-    for _, name, shape, constraint, _ in notation():
+    for _, name, shape, constraint, _ in table("Symbol"):
         if name != "slab":
             assert np.ndim(getattr(theta, name)) == (0 if shape == "()" else shape.count(",")), name
         bounds = re.fullmatch(rf"(?:(\S+) (<=?) )?{name}(?: (<=?|>=?) (\S+))?", constraint)
@@ -109,9 +114,7 @@ def test_notation_table_states_shapes_and_constraints():
 
 
 def test_slab_table_names_what_params_take():
-    text = model.__doc__.partition("The shape Sigma0 is\n\n")[2].partition("\n\n")[0]
-    rows = read_table(text.splitlines())[1]
-    words = [word for row in rows for word in re.findall('``"(.*?)"``', row[0])]
+    words = [word for row in table("``slab``") for word in re.findall('``"(.*?)"``', row[0])]
     assert words == ["g", "independent"]
     for word in words:
         assert np.isfinite(Params(**GOOD, slab=word).alpha)

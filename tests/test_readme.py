@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ebmodel import model
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("ebmodel/*/README.md")), ROOT / "simulations" / "README.md"]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -60,3 +62,9 @@ def test_every_notebook_is_listed():
 def test_ci_calls_the_test_command_of_the_readme():
     (command,) = re.findall(r"&& (uv run pytest [^#\n]*?)\s+#", PAGES[0].read_text(encoding="utf-8"))
     assert command in [line.split("#")[0].strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
+
+
+def test_the_notation_table_is_the_models():
+    table = model.__doc__.partition("Notation\n--------\n")[2].rstrip()
+    assert all(line.startswith("| ") for line in table.splitlines())
+    assert f"\n\n{table}\n\n" in PAGES[0].read_text(encoding="utf-8")

@@ -5,16 +5,14 @@ parameter itself, in the units of the data, or on a relative version that does n
 paper's slab, under X -> XA. With r the rank of X, D the singular values of X L (`ebmodel.statistics`), dbar the mean of
 D^2 (1 for the paper's slab) and s the root mean square of the responses,
 
-=============  ============  ====================================================================================
-parameter      relative      meaning
-=============  ============  ====================================================================================
-sigma2         noise         sigma2 / s^2
-eta            shrinkage     u = eta dbar / (eta dbar + sigma2), the weight of the data in equation (5)
-beta, gamma    signal        w = gamma sqrt(dbar r / n) / sigma: w ~ N(0, 1) lets the mean effects explain, over
-                             the samples, as much variance as the noise
-kappa          spread        v = kappa dbar / (kappa dbar + sigma2), as the shrinkage, for beta ~ N(0, kappa Sigma0)
-tau1, alpha                  have no units
-=============  ============  ====================================================================================
+    parameter     relative    meaning
+    -----------   ---------   ---------------------------------------------------------------------------------------
+    sigma2        noise       sigma2 / s^2
+    eta           shrinkage   u = eta dbar / (eta dbar + sigma2), the weight of the data in equation (5)
+    beta, gamma   signal      w = gamma sqrt(dbar r / n) / sigma: w ~ N(0, 1) lets the mean effects explain, over
+                              the samples, as much variance as the noise
+    kappa         spread      v = kappa dbar / (kappa dbar + sigma2), as the shrinkage, for beta ~ N(0, kappa Sigma0)
+    tau1, alpha               have no units
 
 Where tissues have error variances of their own (``errors="unequal"`` or ``"correlated"``), sigma2 is their level,
 

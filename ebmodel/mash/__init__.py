@@ -8,16 +8,14 @@ The model, of effects j = 1..J in conditions r = 1..R:
 with covariances U_k that are canonical, learned from strong effects, or given, each scaled by a grid of omega_l; the
 weights are found by penalised maximum likelihood, which is a convex problem. `fit` does all of it:
 
-=============  =======================  ===============================================================================
-symbol         in code                  what
-=============  =======================  ===============================================================================
-b_hat, S       bhat, shat               estimates and their standard errors, (effect, condition)
-C              V                        correlation of errors between conditions
-U_k            covariances              (covariance, condition, condition_other), largest diagonal entry 1
-omega_l        grid, scale              standard deviations of effects, (scale,)
-pi_kl, pi_0    weights, null_weight     weights of the mixture's components and of its point mass
-alpha          alpha                    the model is for b / s^alpha
-=============  =======================  ===============================================================================
+    symbol        in code                what
+    -----------   --------------------   ------------------------------------------------------------------
+    b_hat, S      bhat, shat             estimates and their standard errors, (effect, condition)
+    C             V                      correlation of errors between conditions
+    U_k           covariances            (covariance, condition, condition_other), largest diagonal entry 1
+    omega_l       grid, scale            standard deviations of effects, (scale,)
+    pi_kl, pi_0   weights, null_weight   weights of the mixture's components and of its point mass
+    alpha         alpha                  the model is for b / s^alpha
 
 It takes marginal summary statistics of many genes at once, where `ebmodel.fit` takes one gene's genotypes and
 expression.

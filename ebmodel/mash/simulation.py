@@ -3,14 +3,12 @@
 Every data set is a Dataset with ``bhat`` and ``shat`` (effect, condition), ``V`` (condition, condition_other), the
 correlation of errors, and the whole truth:
 
-=====================  =====================  ========================================================================
-``b``                  (effect, condition)    the effects; exactly 0 where there is none
-``component``          (effect)               covariance that b_j was drawn with; ``"null"``: none
-``omega``              (effect)               scale that b_j was drawn with; 0 of null effects
-``covariance_matrix``  (covariance, c., c.)   U_k, largest diagonal entry 1
-``weights``            (covariance, scale)    pi_kl, in the mixture that the effects are from
-``null_weight``        ()                     pi_0 of that mixture
-=====================  =====================  ========================================================================
+    b                   (effect, condition)    the effects; exactly 0 where there is none
+    component           (effect)               covariance that b_j was drawn with; "null": none
+    omega               (effect)               scale that b_j was drawn with; 0 of null effects
+    covariance_matrix   (covariance, c., c.)   U_k, largest diagonal entry 1
+    weights             (covariance, scale)    pi_kl, in the mixture that the effects are from
+    null_weight         ()                     pi_0 of that mixture
 
 The last three are the prior, which `true_prior` gives as one: no other has a lower expected error. The scenario
 ``"independent"`` has none, as no mixture of few components describes it. The same seed gives the same data.
@@ -67,16 +65,14 @@ def patterns(conditions: Sequence[str] = GTEX) -> tuple[list[Covariance], Array]
 
         U = D R D,   D the loads,   R_rs = 1 on the diagonal, .9 if r and s are both brain or both not, otherwise .6
 
-    ===========  ======  =====================================================  ====================
-    pattern      share   load 1                                                 load of the others
-    ===========  ======  =====================================================  ====================
-    ``shared``   .35     all
-    ``brain``    .15     brain, pituitary                                       .3
-    ``body``     .15     all but the brain                                      .2
-    ``blood``    .15     whole blood, lymphocytes, spleen                       .15
-    ``testis``   .1      testis                                                 .15
-    ``muscle``   .1      skeletal muscle, heart, arteries                       .2
-    ===========  ======  =====================================================  ====================
+        pattern   share   load 1                             load of the others
+        -------   -----   --------------------------------   ------------------
+        shared    .35     all
+        brain     .15     brain, pituitary                   .3
+        body      .15     all but the brain                  .2
+        blood     .15     whole blood, lymphocytes, spleen   .15
+        testis    .1      testis                             .15
+        muscle    .1      skeletal muscle, heart, arteries   .2
 
     Parameters
     ----------
@@ -122,14 +118,12 @@ def scenario(
 ) -> xr.Dataset:
     """Effects of which a few are not null, in one of four scenarios.
 
-    ==================  ============================================================================================
-    ``name``            a non-null effect
-    ==================  ============================================================================================
-    ``"structured"``    b_j ~ N(0, omega^2 U_k), U_k one of `patterns`: in all conditions, alike in related ones
-    ``"unstructured"``  b_j ~ N(0, omega^2 I): in all conditions, but what it is in one says nothing of the others
-    ``"specific"``      in one condition, each as likely as the other
-    ``"independent"``   none is null or not as a whole: in every condition a share of the effects is not
-    ==================  ============================================================================================
+        name             a non-null effect
+        --------------   ------------------------------------------------------------------------------------------
+        "structured"     b_j ~ N(0, omega^2 U_k), U_k one of patterns: in all conditions, alike in related ones
+        "unstructured"   b_j ~ N(0, omega^2 I): in all conditions, but what it is in one says nothing of the others
+        "specific"       in one condition, each as likely as the other
+        "independent"    none is null or not as a whole: in every condition a share of the effects is not
 
     As published (Urbut et al. 2019, Figure 2, and the scripts that its authors gave): the first two scenarios, there
     called "shared, structured effects" and "shared, unstructured effects"; 44 conditions and 20,000 effects of which

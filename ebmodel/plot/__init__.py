@@ -1,19 +1,14 @@
 """Figures. Each function draws a figure of its own, or where it is told to, and gives it back; nothing is shown.
 
-=========================================================  ============================================================
-`posterior_probability`, `shrinkage`                       a fit: which tissues have an effect, and what of least
-                                                           squares is left
-`profile`, `alpha_profile`                                 how well the data know a parameter, and the slab's shape
-`checks`                                                   every assumption at a glance
-`residuals_qq`, `residual_variances`,                      what several of the checks look at
-`residual_correlation`, `effects_by_size`
-`probabilities_compared`, `effects_compared`,              the EM fit beside the full posterior
-`hyperparameters`
-`reliability`, `fdr`, `bayes_factors`, `pit_ecdf`          calibration: whether probabilities mean what they say
-`eqtl`                                                     a multi-tissue study: the paper's Figures 1-4
-`mash`                                                     what conditions have in common
-`style`                                                    colours, marks, and the style sheet
-=========================================================  ============================================================
+- `posterior_probability`, `shrinkage`: a fit: which tissues have an effect, and what of least squares is left
+- `profile`, `alpha_profile`: how well the data know a parameter, and the slab's shape
+- `checks`: every assumption at a glance
+- `residuals_qq`, `residual_variances`, `residual_correlation`, `effects_by_size`: what several of the checks look at
+- `probabilities_compared`, `effects_compared`, `hyperparameters`: the EM fit beside the full posterior
+- `reliability`, `fdr`, `bayes_factors`, `pit_ecdf`: calibration: whether probabilities mean what they say
+- `eqtl`: a multi-tissue study: the paper's Figures 1-4
+- `mash`: what conditions have in common
+- `style`: colours, marks, and the style sheet
 
 A function with an argument ``ax`` draws on it and returns it, or makes a figure and returns its Axes. A figure of many
 panels that cannot be drawn elsewhere is returned itself; `effects_compared` takes and returns two Axes,

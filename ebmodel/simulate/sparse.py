@@ -19,6 +19,7 @@ WHERE = "simulate.sparse"
 SHARING = ("shared", "clustered", "specific")
 """Which tissues have causal SNPs in common: all, those of a cluster, none."""
 TAILS = ("normal", "heavy")
+"""How effects are distributed: normal, or t with few degrees of freedom."""
 SPREAD = 0.3
 """Sd of a tissue's effects about those of its group, where the sd of these is 1."""
 DF = 3.0

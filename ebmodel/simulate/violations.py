@@ -59,22 +59,20 @@ def violated(
 ) -> xr.Dataset:
     """Data from the model with one of its assumptions violated.
 
-    ========================  =========================================================================================
-    ``name``                  what fails, and what ``strength`` s is
-    ========================  =========================================================================================
-    ``"heavy-tails"``         (1): eps(t) has t-distributed entries, 2/s degrees of freedom, variance still sigma2
-    ``"skewed-errors"``       (1): eps(t) has gamma-distributed entries of skewness s, mean 0 and variance sigma2
-    ``"unequal-variances"``   (1): tissue t has its own error variance, log-normal about sigma2, sd s on the log scale
-    ``"correlated-errors"``   (1): errors of one sample in any two tissues have correlation s
-    ``"block-errors"``        (1): the same within groups of five tissues, as where their donors are the same
-    ``"curvature"``           (1): mean response u + s (u^2 - mean u^2)/sd(u), u = X beta(t), not linear in genotypes
-    ``"two-slabs"``           (3): with probability s/2 a tissue's slab has mean -beta, so that no beta fits all
-    ``"slab-covariance"``     (3): covariance (1-s) eta Sigma0 + s C, C exchangeable (0.8), total variance kept
-    ``"related-tissues"``     (3): deviations from beta of tissues in a group of five have correlation s
-    ``"sample-size"``         (3): effects are (n_t / mean n_t)^s times the model's, so that larger tissues have larger
-    ``"small-effects"``       (4): if I(t) = 0, beta(t) ~ N(0, s eta Sigma0), and not 0
-    ``"missing-by-value"``    Section 5: log odds of a response missing rise by s for each sd of the response
-    ========================  =========================================================================================
+        name                  what fails, and what strength s is
+        -------------------   -----------------------------------------------------------------------------------------
+        "heavy-tails"         (1): eps(t) has t-distributed entries, 2/s degrees of freedom, variance still sigma2
+        "skewed-errors"       (1): eps(t) has gamma-distributed entries of skewness s, mean 0 and variance sigma2
+        "unequal-variances"   (1): tissue t has its own error variance, log-normal about sigma2, sd s on the log scale
+        "correlated-errors"   (1): errors of one sample in any two tissues have correlation s
+        "block-errors"        (1): the same within groups of five tissues, as where their donors are the same
+        "curvature"           (1): mean response u + s (u^2 - mean u^2)/sd(u), u = X beta(t), not linear in genotypes
+        "two-slabs"           (3): with probability s/2 a tissue's slab has mean -beta, so that no beta fits all
+        "slab-covariance"     (3): covariance (1-s) eta Sigma0 + s C, C exchangeable (0.8), total variance kept
+        "related-tissues"     (3): deviations from beta of tissues in a group of five have correlation s
+        "sample-size"         (3): effects are (n_t / mean n_t)^s times the model's, so that larger tissues have larger
+        "small-effects"       (4): if I(t) = 0, beta(t) ~ N(0, s eta Sigma0), and not 0
+        "missing-by-value"    Section 5: log odds of a response missing rise by s for each sd of the response
 
     Parameters
     ----------
@@ -94,13 +92,11 @@ def violated(
         two slabs, of each about its own; with effects that depend on sample size, in a tissue of mean size. Further
         truth, where it says more:
 
-        ================  =================  ======================================================================
-        ``curve``         (sample, tissue)   with curvature: what X beta(t) leaves of the mean response
-        ``error_sd``      (tissue)           with unequal variances, those of ``params`` too
-        ``group``         (tissue)           with block errors and related tissues
-        ``opposite``      (tissue)           with two slabs: whether the slab's mean is -beta
-        ``size_factor``   (tissue)           with effects that depend on sample size: (n_t / mean n_t)^s
-        ================  =================  ======================================================================
+            curve         (sample, tissue)   with curvature: what X beta(t) leaves of the mean response
+            error_sd      (tissue)           with unequal variances, those of params too
+            group         (tissue)           with block errors and related tissues
+            opposite      (tissue)           with two slabs: whether the slab's mean is -beta
+            size_factor   (tissue)           with effects that depend on sample size: (n_t / mean n_t)^s
 
         The posterior has a closed form at strength 0, and with ``"unequal-variances"`` and ``"slab-covariance"``:
         `exact_posterior` refuses the rest. Where I(t) = 0 ``effects`` are 0, but with ``"small-effects"``.

@@ -1,20 +1,18 @@
 """A study in the shape of GTEx's, simulated: the files that a study has, with the truth beside them.
 
-========================================================  =============================================================
-``expression/{tissue}.v8.normalized_expression.bed.gz``   a gene a line: chromosome, start, end (the transcription start
+    expression/{tissue}.v8.normalized_expression.bed.gz   a gene a line: chromosome, start, end (the transcription start
                                                           site, TSS), name, and a value a donor
-``covariates/{tissue}.v8.covariates.txt``                 a covariate a line: components, inferred factors, pcr,
+    covariates/{tissue}.v8.covariates.txt                 a covariate a line: components, inferred factors, pcr,
                                                           platform, sex
-``genotypes.bed`` (``.bim``, ``.fam``), or ``.pgen``      the alternative allele is counted
-(``.pvar``, ``.psam``), or ``.vcf.gz``
-``study.toml``                                            where all this is, for an analysis
-``truth/genes.tsv.gz``                                    gene, chromosome, tss, egene, causal, tau1, eta, sigma2,
+    genotypes.bed (.bim, .fam), or .pgen                  the alternative allele is counted
+    (.pvar, .psam), or .vcf.gz
+    study.toml                                            where all this is, for an analysis
+    truth/genes.tsv.gz                                    gene, chromosome, tss, egene, causal, tau1, eta, sigma2,
                                                           heritability
-``truth/active.tsv.gz``                                   gene x tissue: I(t)
-``truth/effects.tsv.gz``                                  gene, variant, and by tissue the effect of a copy of the
+    truth/active.tsv.gz                                   gene x tissue: I(t)
+    truth/effects.tsv.gz                                  gene, variant, and by tissue the effect of a copy of the
                                                           alternative allele; causal variants alone
-``truth/settings.json``                                   every argument
-========================================================  =============================================================
+    truth/settings.json                                   every argument
 
 Names, sample counts and covariates are those of GTEx v8; donors, genotypes and effects are simulated: `cohort` says who
 gave which tissue, `genotypes` where LD comes from, `expression` the model. The same seed gives the same files, whatever

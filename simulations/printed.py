@@ -116,9 +116,8 @@ def printed_em(
 
     Parameters
     ----------
-    X : (sample, snp)
-    Y : (sample, tissue)
-        Complete.
+    X, Y : (sample, snp) and (sample, tissue)
+        The data, complete.
     start
         Where to begin, for example `naive_start`.
     max_iter

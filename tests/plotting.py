@@ -132,6 +132,7 @@ DATA: dict[str, Callable[[], tuple[Any, ...]]] = {
     "eqtl.screening_gap": lambda: (genes()[0],),
     "eqtl.sharing": lambda: (genes()[0],),
     "fit.alpha_profile": lambda: (ebmodel.alpha_profile(gene().X, gene().Y, n_starts=2),),
+    "fit.overview": lambda: (fit(), gene().active),
     "fit.posterior_probability": lambda: (fit(), gene().active),
     "fit.shrinkage": lambda: (fit(),),
     "mash.covariance_patterns": lambda: (together(), 3),

@@ -241,11 +241,11 @@ def test_names_that_look_like_markup_are_printed_as_they_are(run: Callable[..., 
     assert "[bold]skin[/bold]" in result.out
 
 
-def test_demo_writes_a_fit_and_two_figures(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_demo_writes_a_fit_and_its_figures(run: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "new" / "demo"
     result = run("demo", "--out", out)
     assert result.status == 0
-    names = ["fit.nc", "posterior_probability.png", "shrinkage.png"]
+    names = ["fit.nc", "overview.png", "posterior_probability.png", "shrinkage.png"]
     assert sorted(path.name for path in out.iterdir()) == names
     for name in names:
         assert f"Wrote {out / name}" in result.out

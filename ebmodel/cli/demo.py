@@ -16,7 +16,7 @@ def demo(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="FOLDER", help="Folder for the fit and two figures, made if not there.", rich_help_panel=o.OUTPUT
+            metavar="FOLDER", help="Folder for the fit and its figures, made if not there.", rich_help_panel=o.OUTPUT
         ),
     ] = Path("ebmodel-demo"),
     quiet: o.Quiet = False,
@@ -25,7 +25,7 @@ def demo(
     """Simulate one gene, fit it, and draw the fit against the truth.
 
     120 donors, 8 SNPs, 30 tissues with a quarter of the responses missing, drawn from the model itself. The folder gets
-    fit.nc and two figures.
+    fit.nc and three figures: overview.png, and its two panels.
 
         ebmodel demo --out ebmodel-demo
     """
@@ -41,9 +41,11 @@ def demo(
         fit = ebmodel.fit(gene.X, gene.Y)
     with folder(out) as (inside, places), output.status("Drawing figures ..."):
         fit.to_netcdf(inside / "fit.nc")
+        units = "expression per allele"
         axes = {
+            "overview.png": plot.overview(fit, gene.active, units=units),
             "posterior_probability.png": plot.posterior_probability(fit, gene.active),
-            "shrinkage.png": plot.shrinkage(fit, units="expression per allele"),
+            "shrinkage.png": plot.shrinkage(fit, units=units),
         }
         files = places([inside / "fit.nc", *(write_figure(inside / name, ax) for name, ax in axes.items())])
     sizes = gene.sizes

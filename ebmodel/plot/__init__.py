@@ -1,6 +1,7 @@
 """Figures. Each function draws a figure of its own, or where it is told to, and gives it back; nothing is shown.
 
-- `posterior_probability`, `shrinkage`: a fit: which tissues have an effect, and what of least squares is left
+- `overview`: a fit at a glance; its panels `posterior_probability`, which tissues have an effect, and `shrinkage`, what
+  of least squares is left
 - `profile`, `alpha_profile`: how well the data know a parameter, and the slab's shape
 - `checks`: every assumption at a glance
 - `residuals_qq`, `residual_variances`, `residual_correlation`, `effects_by_size`: what several of the checks look at
@@ -30,7 +31,7 @@ from ebmodel.plot.checks import (
     residuals_qq,
 )
 from ebmodel.plot.comparison import effects_compared, hyperparameters, probabilities_compared
-from ebmodel.plot.fit import alpha_profile, posterior_probability, shrinkage
+from ebmodel.plot.fit import alpha_profile, overview, posterior_probability, shrinkage
 from ebmodel.plot.profiles import profile
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "fdr",
     "hyperparameters",
     "mash",
+    "overview",
     "pit_ecdf",
     "posterior_probability",
     "probabilities_compared",

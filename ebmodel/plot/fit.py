@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ebmodel.labels import ALPHA, SNP, TISSUE
 from ebmodel.plot.style import (
@@ -22,11 +23,12 @@ from ebmodel.plot.style import (
     SEQUENTIAL,
     above,
     new_axes,
+    new_figure,
     styled,
 )
 from ebmodel.results import Fit
 
-__all__ = ["alpha_profile", "posterior_probability", "shrinkage"]
+__all__ = ["alpha_profile", "overview", "posterior_probability", "shrinkage"]
 
 
 @styled
@@ -111,6 +113,34 @@ def shrinkage(fit: Fit, ax: Axes | None = None, units: str = EFFECT_UNITS) -> Ax
         ax.plot([], [], " ", label=f"left out: {left_out} tissue{'s' * (left_out > 1)} without least squares")
     above(ax, columns=2)
     return ax
+
+
+@styled
+def overview(fit: Fit, truth: Any = None, units: str = EFFECT_UNITS) -> Figure:
+    """A fit at a glance: which tissues have an effect, and what shrinkage does to least squares.
+
+    Left `posterior_probability`, right `shrinkage`. Effects in tissues with P(I(t)=1 | Y) near 0 lie flat at 0; those
+    in active tissues lie between the line of no shrinkage and the mean that active tissues share.
+
+    Parameters
+    ----------
+    fit
+        A fit.
+    truth : (tissue,), optional
+        Which tissues are truly active; a DataArray is matched by tissue name.
+    units
+        Of an effect, for the axes.
+
+    Returns
+    -------
+    Figure
+        Of the two panels.
+    """
+    figure = new_figure(11.0, max(4.6, 1.3 + 0.16 * fit.dataset.sizes[TISSUE]))
+    left, right = figure.subplots(1, 2)
+    posterior_probability(fit, truth, ax=left)
+    shrinkage(fit, ax=right, units=units)
+    return figure
 
 
 @styled

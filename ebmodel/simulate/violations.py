@@ -92,11 +92,11 @@ def violated(
         two slabs, of each about its own; with effects that depend on sample size, in a tissue of mean size. Further
         truth, where it says more:
 
-            curve         (sample, tissue)   with curvature: what X beta(t) leaves of the mean response
-            error_sd      (tissue)           with unequal variances, those of params too
-            group         (tissue)           with block errors and related tissues
-            opposite      (tissue)           with two slabs: whether the slab's mean is -beta
-            size_factor   (tissue)           with effects that depend on sample size: (n_t / mean n_t)^s
+        - ``curve`` (sample, tissue), with curvature: what X beta(t) leaves of the mean response
+        - ``error_sd`` (tissue), with unequal variances, those of params too
+        - ``group`` (tissue), with block errors and related tissues
+        - ``opposite`` (tissue), with two slabs: whether the slab's mean is -beta
+        - ``size_factor`` (tissue), with effects that depend on sample size: (n_t / mean n_t)^s
 
         The posterior has a closed form at strength 0, and with ``"unequal-variances"`` and ``"slab-covariance"``:
         `exact_posterior` refuses the rest. Where I(t) = 0 ``effects`` are 0, but with ``"small-effects"``.

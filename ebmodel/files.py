@@ -6,6 +6,7 @@ be PLINK .bed or .pgen, VCF or BCF (`ebmodel.genotypes`).
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -35,6 +36,7 @@ __all__ = [
     "open_dataset",
     "read_table",
     "reading",
+    "write_dataset",
     "write_figure",
     "write_table",
     "writing",
@@ -42,6 +44,8 @@ __all__ = [
 
 ZARR_MARK = "zarr.json"  # what makes a folder a Zarr store, which may be written over
 PNG_DPI = 150
+NETCDF_OVERHEAD = 2**17
+"""Bytes that a NetCDF file has beside its numbers, generously."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -186,8 +190,7 @@ class Stored:
         InputError
             If the folder is missing or cannot be written, or ``path`` is a folder that is no Zarr store.
         """
-        with writing(path) as temporary:
-            self.dataset.to_netcdf(temporary, engine="h5netcdf")
+        write_dataset(path, self.dataset, zarr=False)
 
     def to_zarr(self, path: str | Path) -> None:
         """Write to a Zarr store, whole or not at all.
@@ -202,8 +205,53 @@ class Stored:
         InputError
             If the folder is missing or cannot be written, or ``path`` is a folder that is no Zarr store.
         """
-        with writing(path) as temporary:
-            self.dataset.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
+        write_dataset(path, self.dataset, zarr=True)
+
+
+def write_dataset(path: str | Path, data: xr.Dataset | xr.DataTree, *, zarr: bool | None = None) -> Path:
+    """Write to a NetCDF file or a Zarr store, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Of the file or folder; one that is there is replaced.
+    data
+        What to write.
+    zarr
+        Whether as a Zarr store; if None, where the name ends in .zarr.
+
+    Returns
+    -------
+    Path
+        As given.
+
+    Raises
+    ------
+    InputError
+        As `writing`, or if there is no room.
+    """
+    path = Path(path)
+    with writing(path) as temporary:
+        if path.suffix == ".zarr" if zarr is None else zarr:
+            data.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
+        else:
+            _find_room(temporary, data.nbytes)
+            data.to_netcdf(temporary, engine="h5netcdf")
+    return path
+
+
+def _find_room(path: Path, size: int) -> None:
+    """Fail now where a file of this size cannot be written: HDF5, stopped halfway, takes the whole process with it."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size + size // 4 + NETCDF_OVERHEAD)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot say
+                raise
+        finally:
+            path.unlink()
 
 
 def open_dataset(path: str | Path, mark: str, what: str) -> xr.Dataset:

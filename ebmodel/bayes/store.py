@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from ebmodel.errors import expect
-from ebmodel.files import reading, writing
+from ebmodel.files import reading, write_dataset
 
 __all__ = ["open_posterior", "save_posterior"]
 
@@ -32,11 +32,7 @@ def save_posterior(tree: xr.DataTree, path: str | Path) -> None:
     tree = xr.DataTree.from_dict(
         {path: _plain(node.to_dataset(inherit=False)) for path, node in tree.subtree_with_keys}
     )
-    with writing(path) as temporary:
-        if Path(path).suffix == ".zarr":
-            tree.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
-        else:
-            tree.to_netcdf(temporary, engine="h5netcdf")
+    write_dataset(path, tree)
 
 
 def open_posterior(path: str | Path) -> xr.DataTree:

@@ -203,7 +203,7 @@ def _write(out: Path, fit: Fit, tree: xr.DataTree, comparison: xr.Dataset, *, wi
     """Write everything into the folder; its paths."""
     import ebmodel
     from ebmodel import plot
-    from ebmodel.files import write_figure
+    from ebmodel.files import write_figure, writing
 
     with folder(out) as (inside, places):
         files = [inside / "fit.nc", inside / "posterior.nc"] if with_results else []
@@ -211,7 +211,8 @@ def _write(out: Path, fit: Fit, tree: xr.DataTree, comparison: xr.Dataset, *, wi
             fit.to_netcdf(files[0])
             ebmodel.save_posterior(tree, files[1])
         table = inside / "comparison.csv"
-        comparison.to_dataframe().to_csv(table)
+        with writing(table) as temporary:
+            comparison.to_dataframe().to_csv(temporary)
         figures = {
             "probabilities.png": plot.probabilities_compared(comparison),
             "effects.png": plot.effects_compared(comparison)[0],

@@ -155,9 +155,11 @@ def _notes(found: xr.Dataset) -> list[str]:
 
 def _write(found: xr.Dataset, inside: Path) -> list[Path]:
     """The checks, whole and as a table."""
-    files = [inside / "checks.nc", inside / "checks.csv"]
-    found.to_netcdf(files[0], engine="h5netcdf")
-    found.drop_vars("reference").to_dataframe().to_csv(files[1])
+    from ebmodel.files import write_dataset, writing
+
+    files = [write_dataset(inside / "checks.nc", found), inside / "checks.csv"]
+    with writing(files[1]) as temporary:
+        found.drop_vars("reference").to_dataframe().to_csv(temporary)
     return files
 
 

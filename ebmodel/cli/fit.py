@@ -50,6 +50,7 @@ def fit(
             --expression gene/expression.csv --out gene.nc
     """
     import ebmodel
+    from ebmodel.files import write_dataset
 
     asked = Request(
         genotypes=genotypes, expression=expression, covariates=covariates, covariate_columns=covariate_columns,
@@ -74,7 +75,7 @@ def fit(
         if slab == "power":
             notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, mean, seed=seed, errors=errors, **data.model)))
     notes += doubts(result, len(data.Y))
-    (result.to_zarr if out.suffix == ".zarr" else result.to_netcdf)(out)
+    write_dataset(out, result.dataset)
     summary = _summary(result, data.unused, data.scale)
     if select:
         summary["candidates"] = candidates

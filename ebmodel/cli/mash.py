@@ -161,6 +161,7 @@ def fit(
         ebmodel mash fit --z z.csv --out fit.nc
     """
     from ebmodel import mash
+    from ebmodel.files import write_dataset
     from ebmodel.mash.report import write_report
 
     check_file(out)
@@ -182,7 +183,7 @@ def fit(
             with folder(report) as (inside, places):
                 findings, written = write_report(found, inside)
                 files += places(written)
-        (found.to_zarr if out.suffix == ".zarr" else found.to_netcdf)(out)
+        write_dataset(out, found.dataset)
     _report(found, found.posterior, findings, files, output)
 
 
@@ -214,7 +215,7 @@ def apply(
         ebmodel mash apply fit.nc --bhat all_bhat.csv.gz \
             --shat all_shat.csv.gz --out posterior.zarr
     """
-    from ebmodel.files import open_dataset, writing
+    from ebmodel.files import open_dataset, write_dataset
     from ebmodel.mash import open_fit
 
     check_file(out)
@@ -230,8 +231,7 @@ def apply(
             posterior = open_dataset(out, "lfsr", "a posterior")
         else:
             posterior = found.apply(B, S, V, tiny)
-            with writing(out) as temporary:
-                posterior.to_netcdf(temporary, engine="h5netcdf")
+            write_dataset(out, posterior)
     _report(found, posterior, None, [out], output)
 
 

@@ -130,6 +130,8 @@ def simulate(
         ebmodel simulate --setting 3 --rho 0.4 --signal 2 --seed 7 --out gene
         ebmodel simulate --violation heavy-tails --strength 0.3 --out tails
     """
+    from ebmodel.files import write_dataset
+
     as_file = out.suffix in (".nc", ".zarr")
     if as_file:
         check_file(out)
@@ -153,7 +155,7 @@ def simulate(
     else:
         got = "neither" if setting is None else "both"
         raise InputError("--setting K or --violation NAME", got, ASKED, "give one")
-    files = _write_file(gene, out) if as_file else _write_tables(gene, out)
+    files = [write_dataset(out, gene)] if as_file else _write_tables(gene, out)
     output = Output(quiet=quiet, as_json=as_json)
     output.report(_summary(gene), lambda found: _show(found, output), files=files)
 
@@ -193,27 +195,19 @@ def _violated(
     return violated(name, strength, theta, n=n, X=X, **knobs)
 
 
-def _write_file(gene: xr.Dataset, out: Path) -> list[Path]:
-    from ebmodel.files import writing
-
-    with writing(out) as temporary:
-        if out.suffix == ".zarr":
-            gene.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
-        else:
-            gene.to_netcdf(temporary, engine="h5netcdf")
-    return [out]
-
-
 def _write_tables(gene: xr.Dataset, out: Path) -> list[Path]:
     import pandas as pd
+
+    from ebmodel.files import writing
 
     X, Y, truth = (pd.DataFrame(gene[name].to_pandas()) for name in ("X", "Y", "effects"))
     truth.insert(0, "active", gene["active"].to_numpy().astype(int))
     with folder(out) as (inside, places):
         files = [inside / name for name in TABLES]
         for path, table in zip(files, (X, Y, truth), strict=True):
-            content = table.to_csv().encode()  # without name and time: the same data give the same file
-            path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+            content = table.to_csv().encode()
+            with writing(path) as temporary:  # without name and time: the same data give the same file
+                temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
         return places(files)
 
 

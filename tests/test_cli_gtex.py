@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import xarray as xr
 from ebmodel.eqtl.export import read_extra, read_weights
 from ebmodel.eqtl.store import open_results
 from ebmodel.labels import ESTIMATOR, GENE, METHOD, TISSUE
+from tests.conftest import Run
 from tests.test_eqtl_run import CHOICES, Raw, make_raw
 
 pytest.importorskip("msprime")
@@ -230,6 +232,16 @@ def test_export_refuses_what_was_not_fitted(study: Path, said: str, cli: Callabl
     refuse(cli("gtex", "export", folder, "--out", tmp_path / "table.tsv"), ".tsv.gz")
     refuse(cli("gtex", "report", folder, "--out", tmp_path, "--fdr", 1.5), "0 < fdr < 1")
     refuse(cli("gtex", "report", folder, "--out", tmp_path, "--truth", tmp_path / "none"), "none")
+
+
+def test_export_without_room(study: Path, said: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PLAIN, "gtex", "export", study / "study" / "results", "--out", "db"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**13, 2**13)),
+    )  # fmt: skip
+    refuse(Run(done.returncode, done.stdout, done.stderr), "a place that can be written", "in db/paper_")
+    assert list((tmp_path / "db").iterdir()) == []
 
 
 def test_no_gene_passes(small: tuple[Path, Raw], study: Path, cli: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ among the tissue's n samples, and ``pred.perf.qval`` its adjustment by Benjamini
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import re
@@ -333,16 +334,21 @@ def _construction(found: xr.Dataset, estimator: str) -> pd.DataFrame:
 
 def _write(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
     """An SQLite file with these tables, and PredictDB's indexes."""
-    with closing(sqlite3.connect(path)) as base, base:
-        base.execute("PRAGMA journal_mode = OFF")  # the file is given its name when it is whole
-        for name, table in tables.items():
-            kinds = ", ".join(f"`{column}` {KINDS.get(table[column].dtype.kind, 'TEXT')}" for column in table)
-            base.execute(f"CREATE TABLE {name} ({kinds})")
-            marks = ", ".join("?" * table.shape[1])
-            rows = zip(*(_plain(table[column]) for column in table), strict=True)
-            base.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)  # noqa: S608
-        for index, columns in INDEXES.items():
-            base.execute(f"CREATE INDEX {index} ON {columns}")
+    try:
+        with closing(sqlite3.connect(path)) as base, base:
+            base.execute("PRAGMA journal_mode = OFF")  # the file is given its name when it is whole
+            for name, table in tables.items():
+                kinds = ", ".join(f"`{column}` {KINDS.get(table[column].dtype.kind, 'TEXT')}" for column in table)
+                base.execute(f"CREATE TABLE {name} ({kinds})")
+                marks = ", ".join("?" * table.shape[1])
+                rows = zip(*(_plain(table[column]) for column in table), strict=True)
+                base.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)  # noqa: S608
+            for index, columns in INDEXES.items():
+                base.execute(f"CREATE INDEX {index} ON {columns}")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise OSError(errno.ENOSPC, str(error)) from error  # as of any other file
 
 
 def _plain(column: pd.Series) -> list[object]:

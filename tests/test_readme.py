@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,26 @@ def test_the_notation_table_is_the_models():
     table = model.__doc__.partition("Notation\n--------\n")[2].rstrip()
     assert all(line.startswith("| ") for line in table.splitlines())
     assert f"\n\n{table}\n\n" in PAGES[0].read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """Lines of the README's section on where to go that call the package, continued ones joined."""
+    text = PAGES[0].read_text(encoding="utf-8").partition("## Where to go from here")[2].partition("\n## ")[0]
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    lines = [line.split("#")[0].strip() for line in blocks.replace("\\\n", " ").splitlines()]
+    return [" ".join(line.split()) for line in lines]
+
+
+@pytest.mark.statistical
+def test_the_commands_run_one_after_the_other(tmp_path: Path):
+    """As printed, in an empty folder: minutes, so beside the long tests."""
+    ways = {"ebmodel": "from ebmodel.cli import main; main()", "python": None}
+    for command in commands():
+        run, program, *arguments = shlex.split(command.removeprefix("uv "))
+        assert run == "run"
+        code = ways[program]
+        call = [sys.executable, *(["-c", code] if code else []), *arguments]
+        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    made = ("gene/truth.csv", "gene/fit.nc", "gene/checked/report.html", "gene/compared", "my-results/theorem2.zarr")
+    assert all((tmp_path / name).exists() for name in made)

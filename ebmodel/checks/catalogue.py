@@ -45,7 +45,8 @@ CHECKS: dict[str, Check] = {
     "normal-errors": Check(
         "(1): errors are normal",
         "N(g1²/6 + g2²/24) of residuals (Jarque-Bera)",
-        "take normal scores of the expression by tissue, as GTEx does; look for outlying samples",
+        "mend errors that correlate or have unequal variances first, which set it off too; take normal scores of the "
+        "expression by tissue, as GTEx does; look for outlying samples",
         noise.not_normal,
     ),
     "equal-variances": Check(

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
@@ -310,8 +310,9 @@ def residual_variances(fit: Fit, ax: Axes | None = None) -> Axes:
                 markerfacecolor="white", color=ORANGE, label="fit, σ² of each tissue")  # fmt: skip
     if variance.max() > 3.0 * variance.min():
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(LogFormatter())  # plain numbers
-        ax.xaxis.set_minor_formatter(LogFormatter())
+        plain, decade = StrMethodFormatter("{x:g}"), variance.max() < 10.0 * variance.min()
+        ax.xaxis.set_major_formatter(plain)
+        ax.xaxis.set_minor_formatter(plain if decade else NullFormatter())
     names = [str(name) for name in fit.dataset[TISSUE].to_numpy()[order]]
     ax.set_yticks(where, names, fontsize=8 if len(names) <= 60 else 5)
     ax.tick_params(axis="y", length=0)

@@ -38,7 +38,7 @@ def check(
             metavar="names|FILE",
             help="Related tissues: by the first word of their names, or a table of tissues and their groups.",
             rich_help_panel=o.DATA,
-            autocompletion=o.words({"names": "by the first word of tissues' names"}),
+            autocompletion=o.words({"names": "by the first word of each name"}),
         ),
     ] = None,
     only: Annotated[

@@ -14,8 +14,8 @@ __all__ = ["Command", "Group", "examples"]
 
 NAMES = 24
 """Characters for the names of options; the help of a longer one begins on the next line."""
-HINT = 60
-"""Characters of help beside a completion: a shell shows one line."""
+LINE, HINT = 80, 60
+"""Characters of a line, and of the help beside a completion: a shell shows one line."""
 ARGUMENTS, OTHERS, LAST = "Arguments", "Options", "Output"
 """Sections of their own; that of options on the output comes last."""
 
@@ -109,7 +109,7 @@ class Group(TyperGroup):
     @override
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, then options."""
-        rows = [(name, command.get_short_help_str(formatter.width)) for name, command in self.commands.items()]
+        rows = [(name, command.get_short_help_str(LINE)) for name, command in self.commands.items()]
         with formatter.section(typer.style("Commands", bold=True)):
             formatter.write_dl(rows)
         _write_options(self.get_params(ctx), ctx, formatter)
@@ -122,4 +122,8 @@ class Group(TyperGroup):
     @override
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Names of commands and options, each with the beginning of its help."""
-        return _shortened(super().shell_complete(ctx, incomplete))
+        items = super().shell_complete(ctx, incomplete)
+        for item in items:
+            if item.value in self.commands:
+                item.help = self.commands[item.value].get_short_help_str(LINE)
+        return _shortened(items)

@@ -13,15 +13,15 @@ FITTING = "Fitting (the first fit on a machine compiles for about 15 seconds) ..
 
 # Completion ----------------------------------------------------------------------------------------------------------
 
-SLABS = {
-    "g": "the paper's, (X'X)^-1",
+SLABS = {  # no apostrophes: zsh leaves them out
+    "g": "as in the paper, (XᵀX)^-1",
     "independent": "the identity",
-    "power": "a power of X'X, learned, with its interval",
+    "power": "a power of XᵀX, learned, with its interval",
     "sparse": "each SNP with a scale of its own",
 }
-MEANS = {"free": "a parameter, the paper's", "hierarchical": "its scale is learned", "zero": "none"}
+MEANS = {"free": "a parameter, as in the paper", "hierarchical": "its scale is learned", "zero": "none"}
 MEANS_OF_DRAWS = {name: MEANS[name] for name in ("free", "hierarchical")}
-ERRORS = {"equal": "one variance for all tissues, the paper's", "unequal": "a variance for every tissue"}
+ERRORS = {"equal": "one variance for all tissues, as in the paper", "unequal": "a variance for every tissue"}
 ERRORS_OF_DRAWS = ERRORS | {"correlated": "over the tissues of a sample"}
 PRIORS = {"weak": "weakly informative"}
 FORMS = {"marginal": "effects integrated out", "latent": "as printed, slow"}

@@ -93,6 +93,23 @@ def slab_power(slab: Slab) -> float:
     return float("nan")
 
 
+SHOWN = 6
+"""Numbers of a vector that are printed; the others are counted."""
+
+
+def _short(value: Any) -> str:
+    """A number, a vector or a matrix in few letters."""
+    if isinstance(value, str):
+        return repr(value)
+    array = np.asarray(value, dtype=float)
+    if array.ndim == 0:
+        return f"{float(array):.6g}"
+    if array.ndim > 1:
+        return f"<{' x '.join(map(str, array.shape))} matrix>"
+    numbers = [f"{number:.4g}" for number in array[:SHOWN]]
+    return f"[{', '.join(numbers if array.size <= SHOWN else [*numbers, f'... {array.size} in all'])}]"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Params:
     """The parameters theta = (tau1, beta, eta, sigma2) of equations (1), (3) and (4), and the slab's shape.
@@ -155,6 +172,10 @@ class Params:
         expect(positive, wanted, self.relative_variance, "relative_variance", do)
         if not hasattr(self.relative_variance, "dims"):
             object.__setattr__(self, "relative_variance", omega)
+
+    def __repr__(self) -> str:
+        given = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        return f"Params({', '.join(f'{name}={_short(value)}' for name, value in given if value is not None)})"
 
     @property
     def tau0(self) -> float:

@@ -22,6 +22,10 @@ from ebmodel.statistics import Compressed, Whitened, compress, weigh, whiten
 __all__ = ["Fit", "assemble", "open_fit"]
 
 
+SHOWN = 5
+"""Tissues that a fit's text names; the others are counted."""
+
+
 class Fit(Stored):
     """A fitted model, or the posterior at known parameters: everything is in ``dataset``, with names kept.
 
@@ -256,11 +260,15 @@ class Fit(Stored):
         return xr.DataTree.from_dict(groups)
 
     def __repr__(self) -> str:
-        theta, shape = self.params, self.dataset.sizes
+        theta, shape, P = self.params, self.dataset.sizes, self.posterior_probability.to_numpy()
+        known = {name: getattr(theta, name) for name in ("tau1", "eta", "sigma2", "kappa")}
+        values = ", ".join(f"{name} {value:.3g}" for name, value in known.items() if value is not None)
+        named = self.dataset[TISSUE].to_numpy()[np.argsort(-P, kind="stable")][: int((P > 0.5).sum())]
+        few = ", ".join([*map(str, named[:SHOWN]), *(["..."] if len(named) > SHOWN else [])])
         return (
-            f"<ebmodel.Fit: {shape[TISSUE]} tissues, {shape[SNP]} SNPs, {shape[SAMPLE]} samples; "
-            f"tau1 {theta.tau1:.3g}, eta {theta.eta:.3g}, sigma2 {theta.sigma2:.3g}, "
-            f"loglik {self.loglik:.3f}; {self.status}>"
+            f"<ebmodel.Fit: {shape[TISSUE]} tissues, {shape[SNP]} SNPs, {shape[SAMPLE]} samples; {self.status}\n"
+            f"  {values}; loglik {self.loglik:.3f}\n"
+            f"  P(I=1) > 0.5 in {len(named)} tissues{f': {few}' if few else ''}>"
         )
 
     def _repr_html_(self) -> str:

@@ -32,6 +32,9 @@ __all__ = ["Selection", "select"]
 SLABS = ("g", "independent", POWER, SPARSE)
 NUMBERS = ("log_evidence", "loglik", "cost", "tau1", "eta", "sigma2", "alpha", "kappa")
 
+SHOWN = 3
+"""Candidates that a selection's text has; the others are counted."""
+
 
 class Selection(NamedTuple):
     """The candidates, best first, and the first of them."""
@@ -40,6 +43,22 @@ class Selection(NamedTuple):
     """By candidate, with ``slab``, ``mean``, ``log_evidence`` and more, as `select` says."""
     fit: Fit
     """That of the first candidate."""
+
+    def __repr__(self) -> str:
+        names = ("slab", "mean", "log_evidence", "weight")
+        rows = zip(*(self.table[name].to_numpy()[:SHOWN] for name in names), strict=True)
+        count = self.table.sizes[CANDIDATE]
+        lines = [f"{slab}, mean {mean}: log evidence {evidence:.2f}, weight {weight:.3f}"
+                 for slab, mean, evidence, weight in rows]  # fmt: skip
+        caution = [self.table.attrs["caution"]] if self.table.attrs["caution"] else []
+        more = [f"... {count} candidates in all"] if count > SHOWN else []
+        parts = [*lines, *more, *caution, repr(self.fit).replace("\n", "\n  ")]
+        return f"<ebmodel.Selection, best first:\n  {'\n  '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        from ebmodel.reports.cards import of_selection
+
+        return of_selection(self)
 
 
 def select(

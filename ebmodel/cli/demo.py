@@ -42,7 +42,7 @@ def demo(
     with folder(out) as (inside, places), output.status("Drawing figures ..."):
         fit.to_netcdf(inside / "fit.nc")
         units = "expression per allele"
-        axes = {
+        axes: dict[str, Any] = {
             "overview.png": plot.overview(fit, gene.active, units=units),
             "posterior_probability.png": plot.posterior_probability(fit, gene.active),
             "shrinkage.png": plot.shrinkage(fit, units=units),

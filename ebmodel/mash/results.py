@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -333,10 +334,12 @@ class MashFit(Stored):
 
     def __repr__(self) -> str:
         ds = self.dataset
+        status = textwrap.fill(self.status, 100, subsequent_indent="  ")
         return (
             f"<ebmodel.mash.MashFit: {ds.attrs['effects']} effects, {ds.sizes[CONDITION]} conditions, "
-            f"{ds.sizes[COVARIANCE]} covariances x {ds.sizes[SCALE]} scales; null weight {self.null_weight:.3f}, "
-            f"loglik {self.loglik:.3f}, gap {self.gap:.1e}; {self.status}>"
+            f"{ds.sizes[COVARIANCE]} covariances x {ds.sizes[SCALE]} scales\n"
+            f"  null weight {self.null_weight:.3f}, loglik {self.loglik:.3f}, gap {self.gap:.1e}\n"
+            f"  {status}>"
         )
 
     def _repr_html_(self) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from ebmodel.eqtl.run import run_study
 from ebmodel.eqtl.settings import read_settings
 from ebmodel.eqtl.simulation import simulate_study
 from ebmodel.errors import InputError
-from tests.test_cli_help import RUNS, TREE
+from tests.test_cli_help import RUNS, SHORT, TREE
 
 FEW = ["--draws", "50", "--tune", "100", "--chains", "2"]
 TABLES = ["--genotypes", "gene/genotypes.csv.gz", "--expression", "gene/expression.csv"]
@@ -39,21 +40,21 @@ CALLS: dict[tuple[str, ...], list[str]] = {
     ("mash", "report"): ["mash.nc", "--out", "report", "--no-figures"],
 }
 """A small call of every command, on what `work` made."""
-ALL_TWICE = """
+EACH_WAY = """
 import json, shutil, sys
 from ebmodel.cli import main
 
 for call in json.loads(sys.argv[1]):
-    for more in ("--quiet", "--json"):
+    for more in (["--quiet"], ["--json"], []):
         shutil.rmtree("new", ignore_errors=True)
         try:
-            main([*call, more])
+            main([*call, *more])
         except SystemExit as ended:
             status = ended.code
         print(end="\\0", flush=True)
         print(status, end="\\0", file=sys.stderr, flush=True)
 """
-"""Calls with --quiet and with --json, all in one process: what is imported and compiled is so once."""
+"""Calls with --quiet, with --json and with neither, in one process: what is imported and compiled is so once."""
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +85,28 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return at
 
 
+class Said(NamedTuple):
+    """What a command printed, each way: stdout, and stderr with the status at its end."""
+
+    quiet: str
+    document: str
+    text: str
+    quiet_error: str
+    document_error: str
+    text_error: str
+
+
 @pytest.fixture(scope="module")
-def said(work: Path) -> dict[tuple[str, ...], tuple[str, str, str, str]]:
-    """By command what it printed: stdout with --quiet and with --json, stderr with --quiet and with --json."""
+def said(work: Path) -> dict[tuple[str, ...], Said]:
     calls = json.dumps([[*names, *rest] for names, rest in CALLS.items()])
     done = subprocess.run(
-        [sys.executable, "-c", ALL_TWICE, calls], cwd=work, capture_output=True, text=True, check=False, timeout=1200
-    )
+        [sys.executable, "-c", EACH_WAY, calls], cwd=work, capture_output=True, text=True, check=False, timeout=1200,
+        env=os.environ | {"COLUMNS": str(SHORT)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     out, err = (text.split("\0")[:-1] for text in (done.stdout, done.stderr))
-    every = zip(out[::2], out[1::2], err[::2], err[1::2], strict=True)
-    return dict(zip(CALLS, every, strict=True))
+    every = zip(out[::3], out[1::3], out[2::3], err[::3], err[1::3], err[2::3], strict=True)
+    return {names: Said(*texts) for names, texts in zip(CALLS, every, strict=True)}
 
 
 def strict(text: str) -> Any:
@@ -112,12 +124,11 @@ def test_every_command_is_called_here() -> None:
 
 @pytest.mark.parametrize("names", CALLS, ids=" ".join)
 def test_quiet_and_json(names: tuple[str, ...], said: Any, work: Path) -> None:
-    quiet, document, notes, nothing = said[names]
-    assert quiet == ""
-    assert notes.endswith("0"), notes  # the status
-    assert nothing == "0"
-    summary = strict(document)
-    assert "".join(f"note: {note}\n" for note in summary["notes"]) + "0" == notes
+    one: Said = said[names]
+    assert one.quiet == ""
+    assert one.document_error == "0"
+    summary = strict(one.document)
+    assert one.quiet_error == "".join(f"note: {note}\n" for note in summary["notes"]) + "0"
     assert len(summary) > 2, "nothing but notes and files"
     if "--out" not in CALLS[names]:
         assert summary["files"] == [] or names == ("gtex", "run")
@@ -126,6 +137,27 @@ def test_quiet_and_json(names: tuple[str, ...], said: Any, work: Path) -> None:
     assert summary["files"]
     assert all((work / path).exists() for path in summary["files"] if asked != "new")
     assert all(Path(path).parts[0] == asked for path in summary["files"])
+
+
+@pytest.mark.parametrize("names", CALLS, ids=" ".join)
+def test_tables_fit_a_terminal(names: tuple[str, ...], said: Any) -> None:
+    """Nothing is cut off, and lines are short, but for those to be copied."""
+    one: Said = said[names]
+    assert one.text_error.endswith("0")
+    lines = [line for line in one.text.splitlines() if not line.startswith(("Wrote ", "Run it: "))]
+    assert max(map(len, lines), default=0) <= SHORT
+    assert "…" not in one.text
+    summary = strict(one.document)
+    assert [line.removeprefix("Wrote ") for line in one.text.splitlines() if line[:6] == "Wrote "] == summary["files"]
+
+
+def test_every_table_was_there(said: Any) -> None:
+    titles = {"demo": "Truth and fit", "fit": "Slabs and means", "check": "Checks", "sample": "Hyperparameters",
+              "compare": "P(I=1)", "gtex run": "Prediction", "gtex report": "Prediction",
+              "mash fit": "Weights"}  # fmt: skip
+    for name, title in titles.items():
+        assert title in said[tuple(name.split())].text
+    assert "AUC of P(I=1)" in said["gtex", "run"].text
 
 
 def test_nothing_is_left_behind(said: Any, work: Path) -> None:

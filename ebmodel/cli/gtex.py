@@ -334,32 +334,40 @@ def _summary(results: xr.Dataset, report: Report) -> dict[str, Any]:
 
 
 def _gains_table(gains: list[dict[str, Any]]) -> Table:
+    """A row each method; how SNPs were chosen, and how many a gene has, only where that differs."""
     from rich.table import Table
 
+    rows = [row for row in gains if row["genes"]]
+    differ = {name: len({row[name] for row in rows}) > 1 for name in ("screening", "min_snps")}
     table = Table(title="Prediction, means over tissues; gains over least squares", title_justify="left")
-    for heading in ("screening", "SNPs", "method"):
-        table.add_column(heading)
+    for heading, shown in (("screening", differ["screening"]), ("SNPs", differ["min_snps"]), ("method", True)):
+        if shown:
+            table.add_column(heading, overflow="fold")
     columns = {"genes": ("genes", ".0f"), "r2": ("R²", ".4f"), "increase": ("gain", "+.4f"),
                "percent": ("gain, %", "+.1f"), "pmse_ratio": ("PMSE / OLS's", ".4f"),
                "pmse_better": ("better in", ".0%")}  # fmt: skip
     for heading, _ in columns.values():
         table.add_column(heading, justify="right")
-    for row in gains:
-        if row["genes"]:
-            numbers = [cell(row[name], spec) for name, (_, spec) in columns.items()]
-            table.add_row(row["screening"], f">= {row['min_snps']}", row["method"], *numbers)
+    for row in rows:
+        text = [row["screening"]] * differ["screening"] + [f">= {row['min_snps']}"] * differ["min_snps"]
+        numbers = [cell(row[name], spec) for name, (_, spec) in columns.items()]
+        table.add_row(*text, row["method"], *numbers)
     return table
 
 
 def _accuracy_table(accuracy: dict[str, dict[str, float | None]]) -> Table:
+    """A row each measure, a column each estimator."""
     from rich.table import Table
 
-    table = Table("estimator", title="P(I=1) and calls against the truth, all tissues", title_justify="left")
-    columns = {"active": ".0f", "called": ".0f"} | dict.fromkeys(
-        ("auc", "brier", "promised", "realised", "realised_se", "power", "power_study"), ".3f"
-    )
-    for name in columns:
-        table.add_column(name, justify="right")
-    for estimator, values in accuracy.items():
-        table.add_row(estimator, *(cell(values[name], spec) for name, spec in columns.items()))
+    table = Table("", title="P(I=1) and calls against the truth, all tissues", title_justify="left")
+    for estimator in accuracy:
+        table.add_column(estimator, justify="right")
+    measures = {"active": ("pairs of gene and tissue that are active", ".0f"), "called": ("pairs called", ".0f"),
+                "auc": ("AUC of P(I=1)", ".3f"), "brier": ("Brier score, mean (P - I)²", ".3f"),
+                "promised": ("share of calls that are false, as promised", ".3f"),
+                "realised": ("the same, realised", ".3f"), "realised_se": ("  its standard error", ".3f"),
+                "power": ("share of active pairs called", ".3f"),
+                "power_study": ("the same, of all genes of the study", ".3f")}  # fmt: skip
+    for name, (words, spec) in measures.items():
+        table.add_row(words, *(cell(values[name], spec) for values in accuracy.values()))
     return table

@@ -538,6 +538,15 @@ def test_an_interrupt_ends_nutpie(monkeypatch):
         ebmodel.sample(*line(), draws=20, tune=20, chains=2, progress=False)
 
 
+@pytest.fixture
+def listening():
+    """SIGINT as a program at a terminal has it; a job in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 @pytest.mark.parametrize("chains", [1, 2])
 def test_an_interrupt_ends_pymc(monkeypatch, chains):
     """It would end one chain, go on to the next, and return what there is."""

@@ -54,7 +54,7 @@ def _write_options(params: Iterable[Any], ctx: Any, formatter: Any) -> None:
         if param.param_type_name == "argument":
             title, name = ARGUMENTS, param.metavar
         else:
-            title, name = param.rich_help_panel or OTHERS, record[0]
+            title, name = getattr(param, "rich_help_panel", None) or OTHERS, record[0]
         if param.name == "help" and LAST in sections:
             title = LAST
         sections.setdefault(title, []).append((f"{name:<{NAMES}}", record[1]))

@@ -375,7 +375,7 @@ def search(study: Study) -> Claim:
         + ("" if both else "We cannot explain Setting 2's AUCs.")
     )
     headline = (
-        f"None of {len(second)} starting values, stopping rules and readings that we tried explains that in accord "
+        f"Not one of {len(second)} starting values, stopping rules and readings that we tried explains that in accord "
         "with Setting 1; we cannot."
         if not both
         else f"{len(both)} of {len(second)} starting values, stopping rules and readings that we tried may explain it."

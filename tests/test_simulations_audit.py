@@ -710,7 +710,10 @@ def section(folder: Path, title: str) -> str:
 def test_the_report_is_complete(written):
     folder, short, studies = written
     text = (folder / "REPORT.md").read_text(encoding="utf-8")
-    assert set(short) == {"audit", "agreement"}
+    assert set(short) == {"headlines", "audit", "agreement"}
+    headlines = re.findall(r"^(\d+)\. .+\.$", short["headlines"], re.MULTILINE)
+    assert len(headlines) == len(re.findall(r"^\d+\. ", short["audit"], re.MULTILINE))
+    assert not re.search(r"\b(nan|inf|None)\b", short["headlines"])
     assert not re.search(r"\b(nan|inf|None)\b", text + short["audit"])
     assert "  " not in short["audit"]
     titles = re.findall(r"^\d+\. \*\*(.+?)\.\*\*", short["audit"], re.MULTILINE)

@@ -420,9 +420,9 @@ def local_maxima(results: pd.DataFrame) -> Claim:
         f"its mean MSE is {mse:.2f} times that of the maximum (paired difference {_paired(gained)}), and its mean AUC "
         f"{missed['auc_naive'].mean():.3f} against {missed['auc_default'].mean():.3f} (difference {_paired(ranked)}): "
         f"the maximum is the {'better' if gained.mean() > 0 else 'worse'} estimate of effects and the "
-        f"{'worse' if ranked.mean() > 0 else 'better'} ranking of tissues. Both are means over all ρ and signals; that the "
-        "slab of these settings is not the paper's is not the whole cause (`notebooks/02_em.ipynb` finds the like on "
-        "data from the model itself)."
+        f"{'worse' if ranked.mean() > 0 else 'better'} ranking of tissues. Both are means over all ρ and signals; "
+        "that the slab of these settings is not the paper's is not the whole cause (`notebooks/02_em.ipynb` finds the "
+        "like on data from the model itself)."
     )
     headline = (
         f"EM from one naive start misses the maximum in {len(missed)} of {len(results)} data sets; there the maximum "

@@ -143,6 +143,7 @@ def test_json_is_the_table_as_numbers(run: Callable[..., Any], folder: Path) -> 
     summary, fit = json.loads(result.out), ebmodel.open_fit(folder / "fit.zarr")
     assert result.err == ""
     assert summary["files"] == [str(folder / "fit.zarr")]
+    assert summary["out"] == str(folder / "fit.zarr")
     assert (summary["samples"], summary["genotyped_samples_left_out"]) == (40, 5)
     assert summary["snps"] == fit.dataset.snp.to_numpy().tolist()
     assert [row["tissue"] for row in summary["tissues"]] == fit.dataset.tissue.to_numpy().tolist()

@@ -93,7 +93,7 @@ def test_violations(run: Callable[..., tuple[int, str, str]], tmp_path: Path) ->
     assert (summary["violation"], summary["strength"]) == ("correlated-errors", 0.3)
     assert summary["missing_responses"] == 32
     assert summary["beta"] == beta.tolist()
-    assert summary["files"] == [str(out)]
+    assert summary["files"] == summary["out"] == [str(out)]
 
 
 def test_genotypes_of_ones_own(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

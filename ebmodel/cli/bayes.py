@@ -68,7 +68,7 @@ def sample(
     with output.status(SAMPLING):
         tree = run_sample(data, slab, settings)
     ebmodel.save_posterior(tree, out)
-    summary = {"hyperparameters": _hyperparameters(tree), "verdict": str(tree.attrs["verdict"])}
+    summary = {"hyperparameters": _hyperparameters(tree), "verdict": str(tree.attrs["verdict"]), "out": str(out)}
     output.report(summary, lambda found: _show_draws(found, output), data.notes, [out])
 
 
@@ -165,6 +165,7 @@ def compare(
     files = [] if out is None else _write(out, fit, tree, comparison, with_results=stored_fit is None)
     rows = comparison.to_dataframe().reset_index().to_dict("records")
     summary = {"level": level, "quantities": rows} | {name: comparison.attrs[name] for name in ("verdict", "findings")}
+    summary["out"] = [str(path) for path in files]  # what `files` was called before
     output.report(summary, lambda found: _show(found, output), notes, files)
 
 

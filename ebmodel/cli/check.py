@@ -108,7 +108,7 @@ def check(
             title = f"Fit {stored_fit.stem}"
             page = report(fit, found, tree, comparison, inside / "report.html", title, figures=inside)
             files = places([*_write(found, inside), *page])
-    summary = _summary(found, comparison)
+    summary = _summary(found, comparison) | {"out": [str(path) for path in files]}  # what `files` was called before
     output.report(summary, lambda plain: _show(plain, output), _notes(found), files)
 
 

@@ -76,7 +76,7 @@ def fit(
             notes.append(_interval(ebmodel.alpha_profile(data.X, data.Y, mean, seed=seed, errors=errors, **data.model)))
     notes += doubts(result, len(data.Y))
     write_dataset(out, result.dataset)
-    summary = _summary(result, data.unused, data.scale)
+    summary = _summary(result, data.unused, data.scale) | {"out": str(out)}  # what `files` was called before
     if select:
         summary["candidates"] = candidates
     output.report(summary, lambda found: _show(found, output), notes, [out])

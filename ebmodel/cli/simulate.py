@@ -157,7 +157,8 @@ def simulate(
         raise InputError("--setting K or --violation NAME", got, ASKED, "give one")
     files = [write_dataset(out, gene)] if as_file else _write_tables(gene, out)
     output = Output(quiet=quiet, as_json=as_json)
-    output.report(_summary(gene), lambda found: _show(found, output), files=files)
+    summary = _summary(gene) | {"out": [str(path) for path in files]}  # what `files` was called before
+    output.report(summary, lambda found: _show(found, output), files=files)
 
 
 def _setting(k: int, rho: float | None, genotypes: Path | None, **knobs: Any) -> xr.Dataset:

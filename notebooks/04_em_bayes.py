@@ -71,8 +71,9 @@ plot.effects_compared(comparison, axes=axes)
 plt.show()
 
 # %% [markdown]
-# *One mark an effect, the darker the surer its tissue is active. Left: positive effects below the line are shrunk more by
-# the posterior. Right: above the line the posterior's interval is the wider; the EM's width of 0 is a tissue ruled out.*
+# *One mark an effect, the darker the surer its tissue is active. Left: positive effects below the line are shrunk more
+# by the posterior. Right: above the line the posterior's interval is the wider; an EM width of 0 is a tissue ruled
+# out.*
 #
 # ## Who shrinks more, and why
 #

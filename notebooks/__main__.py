@@ -8,6 +8,7 @@ texts afresh, and leaves the stored notebooks as they are.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -63,7 +64,8 @@ def execute(name: str) -> tuple[str, NotebookNode, float]:
             resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=ERROR"],
         )  # fmt: skip
         try:
-            client.execute()
+            shown = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # figures come inline
+            client.execute(env=shown)
         except CellExecutionError as error:
             lines = str(error).strip().splitlines()
             do = f"mend it in {name}.py:\n" + "\n".join(lines)

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, wraps
 from threading import local
 from typing import Any, cast
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from threadpoolctl import ThreadpoolController
 
-from ebmodel.errors import expect
+from ebmodel.errors import InputError, expect
 
-__all__ = ["one_thread", "spread"]
+__all__ = ["on_cluster", "one_thread", "spread"]
+
+PATIENCE = 10.0
+"""Seconds to wait for a scheduler."""
+WORKERS_PATIENCE = 60.0
+"""Seconds to wait for its first worker."""
 
 
 def spread[Result](
@@ -67,6 +73,41 @@ def spread[Result](
         for result in Parallel(n_jobs=jobs, return_as=kind)(delayed(_single)(function, task) for task in tasks):
             yield result
             bar.advance(row, 1 if size is None else size(result))
+
+
+@contextmanager
+def on_cluster(address: str | None, option: str) -> Iterator[None]:
+    """Run what is spread within this context on the workers of a Dask cluster, if one is named.
+
+    Parameters
+    ----------
+    address
+        Of its scheduler, ``tcp://host:port``; None to stay on this machine. Its workers need this package.
+    option
+        That gave the address, for error messages.
+
+    Raises
+    ------
+    InputError
+        If the package distributed is missing, or no scheduler answers there.
+    """
+    if address is None:
+        yield
+        return
+    try:
+        from distributed import Client
+        from distributed.comm.addressing import resolve_address
+    except ImportError as error:
+        raise InputError("the package distributed", "no such package", option, "pip install distributed") from error
+    client, resolve = cast("Any", Client), cast("Any", resolve_address)  # untyped
+    try:
+        resolve(address)  # first: a client refused for its address stays the default of this process
+        connected = client(address, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        do = "check the address, or start a scheduler with `dask scheduler`, and workers with `dask worker`"
+        raise InputError("a Dask scheduler that answers", str(error), f"{option} {address}", do) from error
+    with connected, parallel_config(backend="dask", wait_for_workers_timeout=WORKERS_PATIENCE):
+        yield
 
 
 def one_thread[F: Callable[..., Any]](function: F) -> F:

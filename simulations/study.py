@@ -10,7 +10,6 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cloudpickle
-import joblib
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -28,7 +26,7 @@ from numpy.typing import NDArray
 
 from ebmodel.errors import InputError, expect
 from ebmodel.files import write_figure
-from ebmodel.parallel import spread
+from ebmodel.parallel import on_cluster, spread
 from simulations.store import SECONDS, Cell, Record, Store, provenance
 from simulations.tables import Table
 
@@ -39,8 +37,6 @@ if TYPE_CHECKING:  # they import studies themselves
 RESULTS = Path(__file__).parent / "results"
 RHOS = (0.0, 0.2, 0.4, 0.6, 0.8)
 SIGNALS = (0.5, 1.0, 2.0)
-PATIENCE = 10.0
-"""Seconds to wait for a scheduler."""
 
 
 def paper_cells(settings: Iterable[int] = (1, 3)) -> list[Cell]:
@@ -224,10 +220,10 @@ class Study:
         replications = self.replications if replications is None else replications
         expect(replications >= 1, "at least 1", replications, "replications", "leave the study's own number")
         run = {"started": _now(), "replications": replications, "scheduler": scheduler or "", **self._settings()}
-        with ExitStack() as stack:
-            if scheduler:
-                stack.enter_context(_cluster(scheduler))
-            writer = stack.enter_context(self.store.writer(self.name, self.cells, replications, run))
+        with (
+            on_cluster(scheduler, "--scheduler"),
+            self.store.writer(self.name, self.cells, replications, run) as writer,
+        ):
             sent = cloudpickle.dumps(self)  # by value where workers cannot import it: a notebook's, a user's file
             tasks = [(sent, *task) for task in self._tasks(replications)]
             total = sum(len(numbers) for _, _, numbers, _ in tasks)
@@ -307,23 +303,6 @@ def _batch(
 @lru_cache(maxsize=1)
 def _received(sent: bytes) -> Study:
     return cloudpickle.loads(sent)
-
-
-def _cluster(scheduler: str) -> ExitStack:
-    """A Dask client, and joblib told to use it."""
-    try:
-        from dask.distributed import Client
-    except ImportError as error:
-        do = "pip install distributed"
-        raise InputError("Dask, to run on a cluster", "none installed", "--scheduler", do) from error
-    stack = ExitStack()
-    try:
-        stack.enter_context(Client(scheduler, timeout=PATIENCE))
-    except OSError as error:
-        do = "start one with `dask scheduler`, and workers with `dask worker`"
-        raise InputError("a Dask scheduler that answers", str(error), scheduler, do) from error
-    stack.enter_context(joblib.parallel_config(backend="dask", wait_for_workers_timeout=60))
-    return stack
 
 
 def _now() -> str:

@@ -271,9 +271,7 @@ def test_on_a_dask_cluster_of_two_processes(tmp_path: Path, monkeypatch):
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch):
-    import simulations.study as module
-
-    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    monkeypatch.setattr("ebmodel.parallel.PATIENCE", 0.3)
     with pytest.raises(InputError, match="expected a Dask scheduler that answers"):
         small(tmp_path).run(scheduler="tcp://127.0.0.1:9", progress=False)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +13,6 @@ from ebmodel.cli import options as o
 from ebmodel.cli.commands import Command, Group
 from ebmodel.cli.inputs import split_names
 from ebmodel.cli.output import Output, cell, check_folder, folder
-from ebmodel.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,13 +82,14 @@ def run(
     from ebmodel.eqtl.run import run_study
     from ebmodel.eqtl.settings import read_settings
     from ebmodel.eqtl.store import note
+    from ebmodel.parallel import on_cluster
 
     output = Output(quiet=quiet, as_json=as_json)
     settings = read_settings(config, out=out)
     check_folder(settings.out)
     if truth is not None:
         read_truth(truth)  # before the work
-    with _on(cluster):
+    with on_cluster(cluster, "--cluster"):
         results = run_study(settings, jobs=jobs, progress=output.talks, fresh=fresh)
     began = time.perf_counter()
     with folder(settings.out) as (inside, places), output.status("Writing tables and figures ..."):
@@ -233,29 +231,6 @@ def simulate(
     if formats == "vcf":
         output.say(f"Index it: bcftools index {out / 'genotypes.vcf.gz'}", unbroken=True)
     output.say(f"Run it: ebmodel gtex run --config {out / 'study.toml'} --truth {out}", unbroken=True)
-
-
-@contextmanager
-def _on(cluster: str | None) -> Iterator[None]:
-    """On the workers of a Dask cluster, if one is named."""
-    if cluster is None:
-        yield
-        return
-    import joblib
-
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise InputError(
-            "the package distributed", "no such package", "--cluster", "pip install distributed"
-        ) from error
-    client: Any = Client  # untyped
-    try:
-        connected = client(cluster)
-    except (OSError, ValueError) as error:
-        raise InputError("a Dask scheduler", str(error), f"--cluster {cluster}", "check the address") from error
-    with connected, joblib.parallel_config(backend="dask"):
-        yield
 
 
 def _report(results: xr.Dataset, report: Report, files: list[Path], output: Output) -> None:

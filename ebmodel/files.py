@@ -10,6 +10,7 @@ import errno
 import gzip
 import os
 import shutil
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ ZARR_MARK = "zarr.json"  # what makes a folder a Zarr store, which may be writte
 PNG_DPI = 150
 NETCDF_OVERHEAD = 2**17
 """Bytes that a NetCDF file has beside its numbers, generously."""
+REMOVALS, PAUSE = 50, 0.02
+"""How often a folder is removed until it is gone, and seconds in between."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -167,9 +170,18 @@ def writing(path: str | Path) -> Iterator[Path]:
         raise InputError("a place that can be written", got, str(path), "choose another or make room") from error
     finally:
         for left in (temporary, old):
-            if left.is_dir():
-                shutil.rmtree(left)
-            left.unlink(missing_ok=True)
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder into which threads of Zarr's may still write after one of them has failed."""
+    if path.is_file():
+        path.unlink()
+    for _ in range(REMOVALS):
+        if not path.exists():
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        time.sleep(PAUSE)
 
 
 class Stored:

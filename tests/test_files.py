@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +169,30 @@ def test_a_zarr_store_is_replaced_whole(tmp_path: Path) -> None:
         write_store(path, content)
         assert (path / "zarr.json").read_text() == content
     assert names(tmp_path) == ["result.zarr"]
+
+
+def test_a_store_that_threads_still_write_into_goes_with_the_failure(tmp_path: Path) -> None:
+    """As Zarr's do after one of them has failed: into the folder while it is removed, and once more when it is gone."""
+
+    def write_on(folder: Path) -> None:
+        for k in range(100):
+            with suppress(OSError):
+                folder.mkdir(exist_ok=True)
+                (folder / str(k)).write_text("late")
+            time.sleep(0.001)
+
+    def fail() -> None:
+        with writing(tmp_path / "result.zarr") as temporary:
+            thread.append(threading.Thread(target=write_on, args=[temporary]))
+            thread[0].start()
+            time.sleep(0.02)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    thread: list[threading.Thread] = []
+    with pytest.raises(InputError, match="No space left on device"):
+        fail()
+    thread[0].join()
+    assert names(tmp_path) == []
 
 
 def test_an_ordinary_folder_is_never_written_over(tmp_path: Path) -> None:

@@ -490,7 +490,8 @@ plt.show()
 # %% [markdown]
 # *Left: where 200 random starts of one gene end (log scale; higher likelihoods to the right). Right: the share of genes
 # in which the best of the first $k$ starts falls short of the best of all 64.* A search from 64 starts proves nothing
-# either; that larger searches find no more is measured in the README.
+# either; how much larger searches find is
+# [measured](../simulations/README.md#is-the-maximum-the-maximum).
 #
 # ## Is the maximum what one wants?
 #

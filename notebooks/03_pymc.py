@@ -405,7 +405,7 @@ plt.show()
 # %% [markdown]
 # *Ranks less what uniform ranks would give. Solid lines stay in the band; the dashed ones show what overconfidence
 # looks like: too many truths below and above all draws.* 64 genes see a halved sd, not a sd wrong by a tenth: the
-# band says how coarse the check is. The README's study has 500.
+# band says how coarse the check is. [The study](../simulations/README.md#em-against-full-bayes) has 500.
 #
 # ## What to take away
 #

@@ -200,9 +200,10 @@ plt.show()
 
 # %% [markdown]
 # *One mark a gene, bars are means ± 2 standard errors; dashed is the promise.* Twelve genes say that plug-in intervals
-# hold too little, that bootstrap and posterior mend most of it, and *not* which of these two is better. The README's
-# study has 48 genes a cell and more tissues: from 25 tissues on the three hardly differ. Nor is 95 % owed to anybody
-# here: at fixed parameters the posterior promises coverage only on average over its prior.
+# hold too little, that bootstrap and posterior mend most of it, and *not* which of these two is better. [The
+# study](../simulations/README.md#coverage-of-intervals) has 48 genes a cell and more tissues: from 25 tissues on the
+# three hardly differ. Nor is 95 % owed to anybody here: at fixed parameters the posterior promises coverage only on
+# average over its prior.
 #
 # ## Fits on the boundary
 #
@@ -383,7 +384,7 @@ assert brier["hierarchical mean"] < brier["EM"] < brier["vague prior"]
 # | you have | use | because |
 # | --- | --- | --- |
 # | thousands of genes to screen | EM | milliseconds a gene |
-# | 25 tissues or more, intervals to report | EM with plug-in intervals | the three kinds hardly differ (README) |
+# | 25 tissues or more, intervals to report | EM with plug-in intervals | the three kinds hardly differ |
 # | few tissues, intervals to report | the full posterior, or the bootstrap | plug-in intervals hold far too little |
 # | few tissues, and no idea how large $\beta$ is | `mean="hierarchical"` | no scale to choose by accident |
 # | a fit on a boundary | the full posterior | the edge is a maximum, not knowledge |

@@ -102,6 +102,7 @@ def test_its_links_lead_somewhere(name):
         assert found.exists(), target
         if anchor and found.suffix == ".md":
             assert anchor in {slug(heading) for heading, _ in sections(found.read_text())}, target
+    assert "README" not in LINK.sub("", prose(name))  # a page that is named is led to
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -70,6 +70,17 @@ class Store:
             done[:, : seconds.shape[1]] = np.isfinite(seconds)
         return done
 
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Whether what is stored are these cells' results.
+
+        Raises
+        ------
+        InputError
+            If they are another study's.
+        """
+        same = self.attrs["cells"] == [dict(cell) for cell in cells]
+        expect(same, "the cells of the study", "others", str(self.path), "move it away, or name the study anew")
+
     def read(self) -> xr.Dataset:
         """Every metric as a variable (cell, replication, part); what a cell is, as coordinates of ``cell``.
 
@@ -111,8 +122,7 @@ class Store:
                 shutil.rmtree(left)
             if not self.exists:
                 self._create(name, cells)
-            same = self.attrs["cells"] == [dict(cell) for cell in cells]
-            expect(same, "the cells of the study", "others", str(self.path), "move it away, or name the study anew")
+            self.check(cells)
             yield Writer(self.path, replications, run)
 
     def _create(self, name: str, cells: Sequence[Cell]) -> None:

@@ -175,8 +175,15 @@ class Study:
             raise InputError("a replication that runs", f"({error})", where, do) from error
 
     def results(self) -> xr.Dataset:
-        """Stored results: every metric as a variable (cell, replication, part)."""
+        """Stored results: every metric as a variable (cell, replication, part).
+
+        Raises
+        ------
+        InputError
+            If nothing is stored, or another study's results.
+        """
         stored = self.store.read()
+        self.store.check(self.cells)
         return stored.sel(part=[part for part in self.replicate.parts if part in stored["part"].to_numpy()])
 
     def read(self) -> pd.DataFrame:

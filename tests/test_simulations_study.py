@@ -147,6 +147,8 @@ def test_what_is_stored_must_belong_to_the_study(tmp_path: Path):
     study.run(1, jobs=1, progress=False)
     with pytest.raises(InputError, match="expected the cells of the study, got others"):
         replace(study, cells=CELLS[:1]).run(1, jobs=1, progress=False)
+    with pytest.raises(InputError, match="expected the cells of the study, got others"):
+        replace(study, cells=CELLS[::-1]).read()  # whose numbers would stand beside the wrong cells
     other = replace(study, replicate=replace(study.replicate, metrics={"mse": METRICS["mse"]}))
     with pytest.raises(InputError, match=r"expected metrics 'mse'.*got 'mse', 'seconds'.*move the store away"):
         other.run(2, jobs=1, progress=False)
@@ -196,7 +198,7 @@ def slow(cell, stream):
     x = np.random.default_rng(stream).standard_normal(3)
     return {"a": x[0] + cell["shift"], "b": x[1], "nan": np.nan}
 
-STUDY = Study("mine", [{"shift": 0.0}, {"shift": 1.0}, {"shift": -2.0}], 60, Whole(slow, ("first", "second")))
+STUDY = Study("mine", [{"shift": 0.0}, {"shift": 1.0}, {"shift": -2.0}], 30, Whole(slow, ("first", "second")))
 """
 
 
@@ -221,36 +223,36 @@ def test_a_run_killed_several_times_neither_loses_nor_repeats_work(tmp_path: Pat
         for (part, cell, i), row in known.items():
             np.testing.assert_array_equal(arrays[part][cell, i], row)
         for part in store.parts:
-            for cell, i in np.argwhere(store.finished(part, 60)).tolist():
+            for cell, i in np.argwhere(store.finished(part, 30)).tolist():
                 known[part, cell, i] = arrays[part][cell, i]
         return len(known)
 
-    for goal in (1, 100, 220):
+    for goal in (1, 50, 110):
         process = subprocess.Popen(
             run, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            seen = sum(int(store.finished(part, 60).sum()) for part in store.parts) if store.exists else 0
+            seen = sum(int(store.finished(part, 30).sum()) for part in store.parts) if store.exists else 0
             if seen >= goal:
                 os.killpg(process.pid, signal.SIGKILL)
                 kills += 1
                 break
-            time.sleep(0.01)
+            time.sleep(0.1)  # looking takes a core of those that the run needs
         process.communicate()
         check()
     assert kills >= 3
-    assert 0 < len(known) < 360
+    assert 0 < len(known) < 180
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert check() == 360
+    assert check() == 180
     fresh = find(f"{file}:STUDY", tmp_path / "fresh")
     fresh.run(jobs=1, progress=False)
     for name in ("a", "b", "nan"):
         np.testing.assert_array_equal(store.read()[name], fresh.store.read()[name])
     runs = store.attrs["runs"]
     assert [("finished" in one) for one in runs] == [False] * (len(runs) - 1) + [True]
-    assert runs[-1]["new"] < 180
+    assert runs[-1]["new"] < 90
 
 
 def test_on_a_dask_cluster_of_two_processes(tmp_path: Path, monkeypatch):
@@ -261,7 +263,7 @@ def test_on_a_dask_cluster_of_two_processes(tmp_path: Path, monkeypatch):
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         clustered = small(tmp_path / "cluster").run(scheduler=cluster.scheduler_address, progress=False)
         file = tmp_path / "mine.py"
-        file.write_text(MINE.replace("60, Whole", "4, Whole"))
+        file.write_text(MINE.replace("30, Whole", "4, Whole"))
         arguments = ("run", f"{file}:STUDY", "--scheduler", cluster.scheduler_address)
         done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
     same(alone, clustered)

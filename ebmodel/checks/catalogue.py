@@ -24,7 +24,7 @@ class Check(NamedTuple):
     discrepancy: Callable[[View], Value] | None
     """None where the reference is not the refitted bootstrap: `MISSING` and `DESIGN`."""
     weak: bool = False
-    """Whether it misses the violation that it is for in more than a fifth of data sets of 50 tissues (README)."""
+    """Whether it misses its violation in more than a fifth of data sets of 50 tissues (the study ``checks``)."""
 
 
 MISSING, DESIGN, SHAPE = "missing-at-random", "enough-tissues", "slab-covariance"

@@ -175,20 +175,20 @@ class Study:
             raise InputError("a replication that runs", f"({error})", where, do) from error
 
     def results(self) -> xr.Dataset:
-        """Stored results: every metric as a variable (cell, replication, part).
+        """Stored results, of whatever cells: every metric as a variable (cell, replication, part)."""
+        stored = self.store.read()
+        return stored.sel(part=[part for part in self.replicate.parts if part in stored["part"].to_numpy()])
+
+    def read(self) -> pd.DataFrame:
+        """Stored results, a row for every finished replication, columns ``metric_part`` (``metric``, of one part).
 
         Raises
         ------
         InputError
-            If nothing is stored, or another study's results.
+            If nothing is stored, or results of other cells.
         """
-        stored = self.store.read()
-        self.store.check(self.cells)
-        return stored.sel(part=[part for part in self.replicate.parts if part in stored["part"].to_numpy()])
-
-    def read(self) -> pd.DataFrame:
-        """Stored results, a row for every finished replication, columns ``metric_part`` (``metric``, of one part)."""
         results, tables = self.results(), []
+        self.store.check(self.cells)
         for part in results["part"].to_numpy():
             table = results.sel(part=part).drop_vars("part").to_dataframe(["cell", "replication"])
             table = table[np.isfinite(table[SECONDS])].dropna(axis=1, how="all")

@@ -549,9 +549,10 @@ def test_no_estimator_beats_the_oracle_on_the_papers_settings():
         for seed in range(30):
             data = simulated(k, rho=rho, n=30, p=10, m=25, sigma=5.0, signal=1.0, seed=seed)
             for name, estimator in QUICK.items():
-                found[name].append(metrics.effects_mse(estimator(data, STREAM), data))
+                if seed < 12 or name not in {"lasso", "elastic_net"}:  # whose folds take most of the time, and far off
+                    found[name].append(metrics.effects_mse(estimator(data, STREAM), data))
         for name in QUICK:
-            excess = np.array(found[name]) - found["oracle"]
+            excess = np.array(found[name]) - found["oracle"][: len(found[name])]
             assert name == "oracle" or excess.mean() > Z * stats.sem(excess), name
 
 

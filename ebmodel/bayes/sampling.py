@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ebmodel.bayes import covariance
+from ebmodel.bayes.compiling import compiled_once, strictly
 from ebmodel.bayes.diagnosis import diagnose
 from ebmodel.bayes.models import CORRELATED, Problem, Weighed, build, long_form, pose
 from ebmodel.bayes.priors import Prior, Priors
@@ -180,27 +180,13 @@ def _verdict(tree: xr.DataTree) -> str:
     return str(diagnose(judged).attrs["verdict"])
 
 
-_compiled: dict[Any, Any] = {}
-MOST = 16
-"""Compiled models kept in memory."""
-
-
 def compiled(problem: Problem) -> tuple[pm.Model, Any]:
     """Compile the marginal model for data of this shape, once, and give it this problem's data."""
-    import nutpie
-
     inputs = {name: np.asarray(value) for name, value in problem.inputs.items()}
     shapes = tuple((name, value.shape) for name, value in inputs.items())
     one_pattern = bool(problem.compressed.pattern.max() == 0)
-    key = problem.mean, problem.errors, repr(problem.priors), problem.complete, one_pattern, shapes
-    if key not in _compiled:
-        if len(_compiled) >= MOST:
-            _compiled.pop(next(iter(_compiled)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Numba, about what it cannot cache
-            model = build(problem)
-            _compiled[key] = model, nutpie.compile_pymc_model(model)
-    model, code = _compiled[key]
+    key = "regression", problem.mean, problem.errors, repr(problem.priors), problem.complete, one_pattern, shapes
+    model, code = compiled_once(key, lambda: build(problem))
     seen = {variable.name for variable in code.shared_var_keys}
     return model, code.with_data(**{name: value for name, value in inputs.items() if name in seen})
 
@@ -273,8 +259,7 @@ def _compound(
         settings = settings | {"initvals": _correlated_starts(problem, model, settings), "init": "adapt_diag"}
     settings = settings | {"random_seed": settings["seed"], "progressbar": progress}
     del settings["seed"]
-    with model, warnings.catch_warnings(), _interruptible():
-        warnings.simplefilter("ignore")  # of PyMC, about convergence: the verdict says it
+    with model, strictly(), _interruptible():
         tree = pm.sample(**settings, compute_convergence_checks=False)
     return tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset()
 
@@ -423,8 +408,7 @@ def draw_prior(problem: Problem, draws: int, seed: int) -> xr.Dataset:
     names += ["heterogeneity", "error_variance"] if problem.errors != EQUAL else []
     names += ["error_correlation"] if problem.errors == CORRELATED else []
     logging.getLogger("pymc.sampling.forward").setLevel(logging.WARNING)  # it lists the variables on every call
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with strictly():
         tree = pm.sample_prior_predictive(
             draws, build(problem), names, random_seed=seed, compile_kwargs={"mode": "FAST_COMPILE"}
         )

@@ -35,6 +35,7 @@ import pytensor.tensor as pt
 import xarray as xr
 from numpy.typing import NDArray
 
+from ebmodel.bayes.compiling import compiled_once
 from ebmodel.bayes.diagnosis import BFMI, ESS_PER_CHAIN, RHAT, bfmi
 from ebmodel.errors import InputError, expect, listed
 from ebmodel.labels import CHAIN, COMPONENT, CONDITION, CONDITION_OTHER, COVARIANCE, DRAW, EFFECT, SCALE
@@ -57,8 +58,6 @@ METHODS = ("gibbs", "nuts")
 
 ACCEPT = 0.95
 """NUTS's acceptance: with longer steps it diverges in the simplex's corners."""
-MOST = 16
-"""Compiled models kept in memory."""
 
 type Index = NDArray[np.int64]
 
@@ -240,22 +239,11 @@ def inputs(problem: Problem) -> dict[str, Array]:
     return given | {"d": padded(at.d), "y2": padded(at.y) ** 2, "log_scale": np.array(problem.log_scale_prior)}
 
 
-_compiled: dict[Any, Any] = {}
-
-
 def compiled(problem: Problem) -> Any:
     """Compile for data of this shape, once, and give it this problem's data."""
-    import nutpie
-
     given = inputs(problem)
-    key = problem.free, problem.pointmass, tuple((name, value.shape) for name, value in given.items())
-    if key not in _compiled:
-        if len(_compiled) >= MOST:
-            _compiled.pop(next(iter(_compiled)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Numba, about what it cannot cache
-            _compiled[key] = nutpie.compile_pymc_model(build(problem))
-    return _compiled[key].with_data(**given)
+    key = "mash", problem.free, problem.pointmass, tuple((name, value.shape) for name, value in given.items())
+    return compiled_once(key, lambda: build(problem))[1].with_data(**given)
 
 
 # Draws ----------------------------------------------------------------------------------------------------------------

@@ -70,7 +70,8 @@ def test_an_interrupt_ends_in_130_and_leaves_nothing(made: Path, tmp_path: Path,
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "interrupted"
+    # joblib's resource tracker, a process that outlives this one, may then warn of semaphores that it cleans up
+    assert "interrupted" in err.splitlines()
     assert files(tmp_path) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gene.nc"]
 

@@ -174,7 +174,10 @@ def writing(path: str | Path) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder into which threads of Zarr's may still write after one of them has failed."""
+    """Remove a file, or a folder into which threads of Zarr's may still write after one of them has failed.
+
+    What then still cannot be removed is left: an error here would take the place of the one that says why.
+    """
     if path.is_file():
         path.unlink()
     for _ in range(REMOVALS):

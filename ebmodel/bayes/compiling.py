@@ -24,7 +24,7 @@ MOST = 16
 
 @contextmanager
 def strictly() -> Iterator[None]:
-    """Whatever PyTensor compiles within this context rounds in the order written."""
+    """Whatever PyTensor compiles within this context rounds in the order written; nothing within it warns."""
     with pytensor.config.change_flags(numba__fastmath=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Numba, about what it cannot cache; of PyMC, which diagnostics say again
         yield
